@@ -1,0 +1,20 @@
+//! The vocabulary of the OCI image and distribution specifications.
+//!
+//! Each type owns one grammar: a value of it has been checked, so no other module compares or cuts
+//! strings. Nothing here does I/O or knows about trust and policy.
+
+mod descriptor;
+mod digest;
+mod error_code;
+mod manifest;
+mod media_type;
+mod reference;
+mod repository;
+
+pub use self::descriptor::Descriptor;
+pub use self::digest::{Algorithm, Digest, DigestError, DigestHasher};
+pub use self::error_code::ErrorCode;
+pub use self::manifest::{MAX_CHILDREN, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
+pub use self::media_type::MediaType;
+pub use self::reference::{ArtifactTag, Reference, ReferenceError, Tag, TagError, TagType};
+pub use self::repository::{RegistryName, Repository, RepositoryError};

@@ -1,0 +1,203 @@
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The name of a registry, canonical: lower case, and one name for all of Docker Hub's hosts.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegistryName(Arc<str>);
+
+/// A repository under its canonical registry name, as in `docker.io/library/nginx`.
+///
+/// Two spellings of one repository are equal values: this is the name that policy, records and
+/// memory know.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository {
+    /// `registry/path`, whole.
+    name: Arc<str>,
+    registry_len: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RepositoryError {
+    #[error("a registry name is a host name with an optional port")]
+    Registry,
+    #[error(
+        "a repository name has components of lower-case letters and digits, separated by '.', '_', '__' or dashes, \
+         joined by '/', and at most 255 characters"
+    )]
+    Path,
+}
+
+impl RegistryName {
+    pub const DOCKER_HUB: &'static str = "docker.io";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a first path component names a registry rather than the start of a repository:
+    /// distribution's reference grammar, the rule that `docker pull` applies.
+    pub fn is_named_by(component: &str) -> bool {
+        component.contains(['.', ':']) || component == "localhost"
+    }
+}
+
+impl FromStr for RegistryName {
+    type Err = RepositoryError;
+
+    fn from_str(text: &str) -> Result<Self, RepositoryError> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        let label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let port_ok = port.is_none_or(|port| port.len() <= 5 && port.parse::<u16>().is_ok_and(|port| port > 0));
+        if text.len() > 255 || !port_ok || !host.split('.').all(label) {
+            return Err(RepositoryError::Registry);
+        }
+        let lower = text.to_ascii_lowercase();
+        Ok(Self(match lower.as_str() {
+            "index.docker.io" | "registry-1.docker.io" => Self::DOCKER_HUB.into(),
+            _ => lower.into(),
+        }))
+    }
+}
+
+impl Repository {
+    /// `path` under `registry`; a single component on Docker Hub belongs to `library/`.
+    pub fn new(registry: &RegistryName, path: &str) -> Result<Self, RepositoryError> {
+        if !is_path(path) {
+            return Err(RepositoryError::Path);
+        }
+        let library =
+            if registry.as_str() == RegistryName::DOCKER_HUB && !path.contains('/') { "library/" } else { "" };
+        let name = format!("{registry}/{library}{path}");
+        Ok(Self { name: name.into(), registry_len: registry.as_str().len() })
+    }
+
+    /// A name as people write it: the part before the first `/` is a registry if it looks like one,
+    /// else the whole belongs to `default`.
+    pub fn parse(text: &str, default: &RegistryName) -> Result<Self, RepositoryError> {
+        match text.split_once('/') {
+            Some((first, path)) if RegistryName::is_named_by(first) => Self::new(&first.parse()?, path),
+            _ => Self::new(default, text),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    pub fn registry(&self) -> &str {
+        &self.name[..self.registry_len]
+    }
+
+    pub fn path(&self) -> &str {
+        &self.name[self.registry_len + 1..]
+    }
+}
+
+/// Distribution specification, "Pulling manifests": the grammar of `<name>`.
+fn is_path(path: &str) -> bool {
+    path.len() <= 255 && path.split('/').all(is_path_component)
+}
+
+fn is_path_component(component: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    alphanumeric(first)
+        && alphanumeric(last)
+        && bytes
+            .split(alphanumeric)
+            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+}
+
+impl fmt::Display for RegistryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RegistryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Serialize for Repository {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Repository {
+    /// Reads back what `Serialize` wrote: a whole canonical name.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (registry, path) = text.split_once('/').ok_or_else(|| serde::de::Error::custom(RepositoryError::Path))?;
+        let registry = registry.parse().map_err(serde::de::Error::custom)?;
+        Self::new(&registry, path).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_becomes_one_canonical_name() {
+        let hub: RegistryName = "docker.io".parse().unwrap();
+        for spelling in [
+            "nginx",
+            "library/nginx",
+            "docker.io/nginx",
+            "docker.io/library/nginx",
+            "index.docker.io/library/nginx",
+            "registry-1.docker.io/library/nginx",
+            "Docker.IO/library/nginx",
+        ] {
+            assert_eq!(Repository::parse(spelling, &hub).unwrap().as_str(), "docker.io/library/nginx", "{spelling}");
+        }
+        let ghcr = Repository::parse("ghcr.io/app", &hub).unwrap();
+        assert_eq!((ghcr.registry(), ghcr.path()), ("ghcr.io", "app"));
+        assert_eq!(Repository::parse("localhost/app", &hub).unwrap().registry(), "localhost");
+        assert_eq!(Repository::parse("team/app", &hub).unwrap().path(), "team/app");
+    }
+
+    #[test]
+    fn repository_grammar_is_strict() {
+        let hub: RegistryName = "docker.io".parse().unwrap();
+        for good in ["a", "a.b", "a_b", "a__b", "a---b", "0/1", "a/b/c/d"] {
+            assert_eq!(Repository::new(&hub, good).unwrap().path().trim_start_matches("library/"), good);
+        }
+        let long = "a".repeat(256);
+        for bad in [
+            "", "/", "a/", "/a", "a//b", "..", "a/../b", "A", "a%2fb", "a..b", "a___b", "-a", "a-", "a._b", "a b", "ä",
+            &long,
+        ] {
+            assert_eq!(Repository::new(&hub, bad), Err(RepositoryError::Path), "{bad}");
+        }
+        for bad in ["", "a..b", "-a.io", "a.io:", "a.io:0", "a.io:99999", "a.io:x", "a_b.io", "[::1]:5000", "user@host"]
+        {
+            assert_eq!(bad.parse::<RegistryName>(), Err(RepositoryError::Registry), "{bad}");
+        }
+    }
+}

@@ -1,1 +1,175 @@
-//! (module upstream)
+//! The registries that are mirrored: one client per registry, found by its canonical name.
+//!
+//! What comes back is bytes with a length cap, a time limit and, for blobs, a checked digest; nothing
+//! here judges or keeps them. Refused here, whatever a caller asks for: a registry that nobody
+//! configured, an address that is not public (unless the operator configured it), credentials to
+//! anybody but the registry and its token service, and a client's own credentials: no function
+//! takes any.
+
+mod client;
+mod error;
+mod presets;
+
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{clock::Clock, oci::RegistryName};
+
+pub use self::client::{BlobAnswer, FetchedManifest, ReferrersAnswer, TagsAnswer, Upstream, UpstreamBody};
+pub use self::error::{Phase, RealmRefusal, RedirectRefusal, UpstreamError};
+
+/// What the registries are and how patient we are with them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The upstream of bare paths; its `name` is the canonical name of these.
+    pub default: UpstreamConfig,
+    /// Further upstreams; one with the name of a preset replaces it.
+    pub others: Vec<UpstreamConfig>,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// The registry name under which everything from here is known.
+    pub name: RegistryName,
+    /// `http` or `https`, a host, and at most a path before `/v2/`.
+    pub remote: Url,
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    /// A PEM file of certificates that are trusted here beside the platform's.
+    pub ca: Option<PathBuf>,
+    /// Where its tokens come from; none: its own host, or the preset's token service.
+    pub realm: Option<Url>,
+    /// A host name of ours that means this upstream.
+    pub host: Option<String>,
+    pub anonymous: Anonymous,
+    /// Whether the operator wrote it down; only then its host may have an address that is not public.
+    pub configured: bool,
+}
+
+/// What anonymous clients may read through our credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// What the upstream gives to anonymous clients itself.
+    #[default]
+    Probe,
+    /// Whatever our credentials can read.
+    All,
+}
+
+/// How long an upstream may take and how much it may send.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Resolving, connecting and the TLS handshake together.
+    pub connect: Duration,
+    /// From the request to the end of the answer's head, connecting included.
+    pub head: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+    /// The whole body of anything but a streamed blob.
+    pub body: Duration,
+    /// A streamed blob.
+    pub blob_bytes: u64,
+}
+
+/// Called after each request to an upstream, with the operation and `ok` or the error's code.
+pub type OnCall = Arc<dyn Fn(&'static str, &'static str) + Send + Sync>;
+
+/// Every registry that is configured or ready by name.
+pub struct Upstreams {
+    by_name: HashMap<RegistryName, Arc<Upstream>>,
+    by_host: HashMap<String, RegistryName>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamSetupError {
+    #[error("upstream {name}: the name stands twice")]
+    DuplicateName { name: RegistryName },
+    #[error("upstream {name}: the host {host} means another upstream already")]
+    DuplicateHost { name: RegistryName, host: String },
+    #[error("upstream {name}: remoteurl must be http:// or https:// and a host, without user, query and fragment")]
+    Remote { name: RegistryName },
+    #[error(
+        "upstream {name}: realm must be an https:// URL, or http:// on the registry's own host where remoteurl is http"
+    )]
+    Realm { name: RegistryName },
+    #[error("upstream {name}: username and password belong together")]
+    Credentials { name: RegistryName },
+    #[error("upstream {name}: cannot read ca {}: {source}", path.display())]
+    CaFile { name: RegistryName, path: PathBuf, source: std::io::Error },
+    #[error("upstream {name}: ca {} holds no usable PEM certificate", path.display())]
+    Ca { name: RegistryName, path: PathBuf },
+}
+
+impl Upstreams {
+    pub fn new(config: Config, clock: Clock, on_call: OnCall) -> Result<Self, UpstreamSetupError> {
+        let _ = (config, clock, on_call, presets::all().count(), presets::realm_of);
+        Ok(Self { by_name: HashMap::new(), by_host: HashMap::new() })
+    }
+
+    /// The upstream of a canonical registry name; none: nobody configured it, and it is not asked.
+    pub fn of(&self, registry: &str) -> Option<Arc<Upstream>> {
+        self.by_name.iter().find(|(name, _)| name.as_str() == registry).map(|(_, upstream)| Arc::clone(upstream))
+    }
+
+    /// The registry that a host name of ours stands for.
+    pub fn of_host(&self, host: &str) -> Option<&RegistryName> {
+        self.by_host.get(&host.to_ascii_lowercase())
+    }
+}
+
+impl Default for Config {
+    /// Docker Hub by its own name.
+    fn default() -> Self {
+        Self { default: UpstreamConfig::docker_hub(), others: Vec::new(), limits: Limits::default() }
+    }
+}
+
+impl UpstreamConfig {
+    /// The upstream of bare paths where the operator names none.
+    pub fn docker_hub() -> Self {
+        presets::all().next().expect("Docker Hub is the first preset")
+    }
+
+    /// An upstream that the operator wrote down, without credentials.
+    pub fn configured(name: RegistryName, remote: Url) -> Self {
+        Self {
+            name,
+            remote,
+            username: None,
+            password: None,
+            ca: None,
+            realm: None,
+            host: None,
+            anonymous: Anonymous::Probe,
+            configured: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: CONNECT_TIMEOUT,
+            head: HEAD_TIMEOUT,
+            idle: IDLE_TIMEOUT,
+            body: BODY_TIMEOUT,
+            blob_bytes: MAX_BLOB_BYTES,
+        }
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// More than any registry takes as one layer.
+const MAX_BLOB_BYTES: u64 = 256 << 30;

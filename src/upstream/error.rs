@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Why an upstream's answer could not be had or was not accepted.
+///
+/// The texts may be shown to clients: none carries an address, a URL or a secret, and no variant
+/// holds one, so that `Debug` cannot tell more than `Display`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("the upstream does not have it")]
+    NotFound,
+    #[error("the upstream denies access")]
+    Denied,
+    #[error("the upstream's quota is used up")]
+    QuotaExceeded,
+    #[error("the upstream limits the rate of requests")]
+    RateLimited { retry_after: Option<Duration> },
+    #[error("the upstream answered with status {status}")]
+    Status { status: u16 },
+    #[error("the upstream did not answer in time ({phase})")]
+    Timeout { phase: Phase },
+    #[error("the upstream cannot be reached")]
+    Connect,
+    #[error("the upstream's name cannot be resolved")]
+    Dns,
+    #[error("the upstream's certificate or its TLS is not accepted")]
+    Tls,
+    #[error("the upstream closed the connection before the end of its answer")]
+    Reset,
+    #[error("the upstream's {what} is larger than {limit} bytes")]
+    TooLarge { what: &'static str, limit: u64 },
+    #[error("the upstream's answer is malformed ({what})")]
+    Malformed { what: &'static str },
+    #[error("the upstream's bytes do not have the digest that was asked for")]
+    WrongDigest,
+    #[error("the upstream leads to an address that is not public")]
+    PrivateAddress,
+    #[error("the upstream's redirect is not followed ({reason})")]
+    Redirect { reason: RedirectRefusal },
+    #[error("the upstream's token service is not accepted ({reason})")]
+    Realm { reason: RealmRefusal },
+}
+
+/// The part of an exchange that took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Head,
+    Body,
+}
+
+/// Pitfall-prone redirects, each refused by a rule of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedirectRefusal {
+    TooMany,
+    Downgrade,
+    Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RealmRefusal {
+    NotHttps,
+    Url,
+}
+
+impl UpstreamError {
+    /// The name of the failure in metrics and events.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Denied => "denied",
+            Self::QuotaExceeded => "quota-exceeded",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Status { .. } => "status",
+            Self::Timeout { .. } => "timeout",
+            Self::Connect => "connect",
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::TooLarge { .. } => "too-large",
+            Self::Malformed { .. } => "malformed",
+            Self::WrongDigest => "wrong-digest",
+            Self::PrivateAddress => "private-address",
+            Self::Redirect { .. } => "redirect-refused",
+            Self::Realm { .. } => "realm-refused",
+        }
+    }
+
+    /// Whether the upstream said that the thing is not there: the only failure that means absence.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound)
+    }
+
+    /// What a final answer with a status other than success means.
+    pub(super) fn of_status(status: StatusCode, retry_after: Option<Duration>) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied,
+            StatusCode::PAYMENT_REQUIRED => Self::QuotaExceeded,
+            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited { retry_after },
+            other => Self::Status { status: other.as_u16() },
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Head => "waiting for the answer",
+            Self::Body => "waiting for more of the body",
+        })
+    }
+}
+
+impl std::fmt::Display for RedirectRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TooMany => "too many in a row",
+            Self::Downgrade => "it leads from https to http",
+            Self::Target => "its target is no http URL",
+        })
+    }
+}
+
+impl std::fmt::Display for RealmRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotHttps => "it is not https",
+            Self::Url => "its realm is no http URL",
+        })
+    }
+}

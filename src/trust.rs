@@ -1,1 +1,23 @@
-//! (module trust)
+//! Who signed what: keys we believe, signatures in their published forms, and whether one of them
+//! speaks for an image.
+//!
+//! Pure: bytes and the time come in, an [`Outcome`] goes out. Nothing here reads a file, a clock or a
+//! store, and nothing decides whether an image may be served; that is `policy`, which is told the
+//! outcome. A signature read back from a store is as untrusted here as one from the network.
+
+mod curve;
+mod envelope;
+mod key;
+mod outcome;
+mod root;
+mod signer;
+mod verifier;
+
+pub use self::envelope::{
+    Envelope, EnvelopeError, Flaw, Format, MAX_PAYLOAD_BYTES, MAX_SIGNATURE_BYTES, UnknownFormat,
+};
+pub use self::key::{KeyError, KeyId, KeyIdError, MAX_PEM_BYTES, PublicKey};
+pub use self::outcome::{Inconclusive, Outcome, Rejection, Verified};
+pub use self::root::TrustRoot;
+pub use self::signer::{Signer, SignerIdentity, SignerOrigin};
+pub use self::verifier::{Subject, verify, verify_preferring};

@@ -1,0 +1,360 @@
+use std::{fmt, str::FromStr, sync::Arc};
+
+use aws_lc_rs::{
+    digest::{Digest as Hashed, SHA256, digest},
+    signature::{self, ParsedPublicKey, VerificationAlgorithm},
+};
+use der::{Decode, Encode, asn1::UintRef, pem, pem::LineEnding};
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Sha512;
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+
+use super::curve::Curve;
+
+/// A file of one public key is smaller; past it the file is something else.
+pub const MAX_PEM_BYTES: usize = 16 << 10;
+
+/// The SHA-256 of a key's SubjectPublicKeyInfo, as `sha256:` and hexadecimal digits.
+///
+/// Keys are accepted in one encoding only, so one key has one id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; 32]);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key id is sha256: and 64 lower-case hexadecimal digits")]
+pub struct KeyIdError;
+
+/// A key that signatures can be checked with: its algorithm and size are among those we accept.
+#[derive(Clone)]
+pub struct PublicKey(Arc<Parts>);
+
+struct Parts {
+    id: KeyId,
+    der: Vec<u8>,
+    algorithm: Algorithm,
+    material: Material,
+}
+
+/// What decides which signatures a key can have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Ecdsa(Curve),
+    Rsa { modulus_bits: usize },
+    Ed25519,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+enum Material {
+    /// Parsed once for each hash, in the order of `Hash::ALL`.
+    Hashing([ParsedPublicKey; 3]),
+    Ed25519 {
+        pure: ParsedPublicKey,
+        prehashed: VerifyingKey,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("a public key file has at most {MAX_PEM_BYTES} bytes")]
+    TooLarge,
+    #[error("this is a private key; give its public key, and treat the private one as disclosed")]
+    PrivateKey,
+    #[error("this is a certificate; only public keys (PUBLIC KEY) are supported in this release")]
+    Certificate,
+    #[error("only PEM of the kind PUBLIC KEY is accepted; `openssl pkey -pubin -pubout` writes it")]
+    OtherPem,
+    #[error("not PEM: one block from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY----- is expected")]
+    NotPem,
+    #[error("one public key and nothing beside it is expected")]
+    NotAlone,
+    #[error("the PEM does not hold a public key in its canonical encoding")]
+    Encoding,
+    #[error("keys of this algorithm are not supported; ECDSA, RSA and Ed25519 are")]
+    Algorithm,
+    #[error("the curve is not P-256, P-384 or P-521")]
+    Curve,
+    #[error("an RSA key has {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}")]
+    RsaSize { bits: usize },
+    #[error("the RSA public exponent is not an odd number from 3 to 2^32")]
+    RsaExponent,
+    #[error("the key is not a valid one of its algorithm")]
+    Invalid,
+}
+
+impl PublicKey {
+    /// Reads one `PUBLIC KEY` block, as `openssl pkey -pubout` and `cosign generate-key-pair` write it.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        if text.len() > MAX_PEM_BYTES {
+            return Err(KeyError::TooLarge);
+        }
+        // Before all else: whoever puts a private key here must be told so, whatever stands beside it.
+        if text.contains("PRIVATE KEY-----") {
+            return Err(KeyError::PrivateKey);
+        }
+        let text = text.trim();
+        match text.matches("-----BEGIN ").count() {
+            0 => return Err(KeyError::NotPem),
+            1 if text.starts_with("-----BEGIN ") && text.ends_with("-----") => {}
+            _ => return Err(KeyError::NotAlone),
+        }
+        let (label, der) = pem::decode_vec(text.as_bytes()).map_err(|_| KeyError::NotPem)?;
+        match label {
+            "PUBLIC KEY" => Self::from_der(der),
+            "CERTIFICATE" | "TRUSTED CERTIFICATE" => Err(KeyError::Certificate),
+            _ => Err(KeyError::OtherPem),
+        }
+    }
+
+    fn from_der(der: Vec<u8>) -> Result<Self, KeyError> {
+        let spki = SubjectPublicKeyInfoRef::from_der(&der).map_err(|_| KeyError::Encoding)?;
+        // One key in two encodings would have two ids, and revoking one would leave the other.
+        if spki.to_der().map_err(|_| KeyError::Encoding)? != der {
+            return Err(KeyError::Encoding);
+        }
+        let bits = spki.subject_public_key.as_bytes().ok_or(KeyError::Encoding)?;
+        let parameters = spki.algorithm.parameters;
+        let (algorithm, material) = match spki.algorithm.oid {
+            EC_PUBLIC_KEY => {
+                let curve = parameters.and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+                let curve = curve.and_then(Curve::of).ok_or(KeyError::Curve)?;
+                // Uncompressed only, for the same reason.
+                if bits.first() != Some(&0x04) {
+                    return Err(KeyError::Encoding);
+                }
+                (Algorithm::Ecdsa(curve), Material::hashing(ecdsa(curve), bits)?)
+            }
+            RSA_ENCRYPTION => {
+                if !parameters.is_some_and(|any| any.is_null()) {
+                    return Err(KeyError::Encoding);
+                }
+                let modulus_bits = rsa_modulus_bits(bits)?;
+                (Algorithm::Rsa { modulus_bits }, Material::hashing(RSA, bits)?)
+            }
+            ED25519 => {
+                let bytes = bits.try_into().map_err(|_| KeyError::Encoding)?;
+                if parameters.is_some() {
+                    return Err(KeyError::Encoding);
+                }
+                let prehashed = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Invalid)?;
+                // Under a key of small order one signature verifies for many messages. Decoding takes
+                // more than one spelling of some points; only the canonical one is a key's own.
+                if prehashed.is_weak() || prehashed.to_edwards().compress().as_bytes() != bytes {
+                    return Err(KeyError::Invalid);
+                }
+                let pure = ParsedPublicKey::new(&signature::ED25519, bits).map_err(|_| KeyError::Invalid)?;
+                (Algorithm::Ed25519, Material::Ed25519 { pure, prehashed })
+            }
+            _ => return Err(KeyError::Algorithm),
+        };
+        Ok(Self(Arc::new(Parts { id: KeyId::of(&der), der, algorithm, material })))
+    }
+
+    pub fn id(&self) -> KeyId {
+        self.0.id
+    }
+
+    pub fn to_pem(&self) -> String {
+        pem::encode_string("PUBLIC KEY", LineEnding::LF, &self.0.der).expect("an accepted key has a PEM form")
+    }
+
+    pub fn algorithm(&self) -> &'static str {
+        match self.0.algorithm {
+            Algorithm::Ecdsa(Curve::P256) => "ecdsa-p256",
+            Algorithm::Ecdsa(Curve::P384) => "ecdsa-p384",
+            Algorithm::Ecdsa(Curve::P521) => "ecdsa-p521",
+            Algorithm::Rsa { modulus_bits: 2048 } => "rsa-2048",
+            Algorithm::Rsa { modulus_bits: 3072 } => "rsa-3072",
+            Algorithm::Rsa { modulus_bits: 4096 } => "rsa-4096",
+            Algorithm::Rsa { .. } => "rsa",
+            Algorithm::Ed25519 => "ed25519",
+        }
+    }
+
+    pub(super) fn kind(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// Whether this ECDSA or RSA key made `signature` over what has this hash.
+    pub(super) fn verifies_hash(&self, hash: Hash, hashed: &Hashed, signature: &[u8]) -> bool {
+        match &self.0.material {
+            Material::Hashing(keys) => keys[hash as usize].verify_digest_sig(hashed, signature).is_ok(),
+            Material::Ed25519 { .. } => false,
+        }
+    }
+
+    pub(super) fn verifies_ed25519(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.0.material {
+            Material::Ed25519 { pure, .. } => pure.verify_sig(message, signature).is_ok(),
+            Material::Hashing(_) => false,
+        }
+    }
+
+    /// Ed25519ph with an empty context; `hasher` has been fed the message.
+    pub(super) fn verifies_ed25519ph(&self, hasher: Sha512, signature: &[u8]) -> bool {
+        match (&self.0.material, ed25519_dalek::Signature::from_slice(signature)) {
+            (Material::Ed25519 { prehashed, .. }, Ok(signature)) => {
+                prehashed.verify_prehashed_strict(hasher, None, &signature).is_ok()
+            }
+            (Material::Hashing(_), _) | (_, Err(_)) => false,
+        }
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({} {})", self.algorithm(), self.0.id)
+    }
+}
+
+impl Hash {
+    pub(super) const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+}
+
+impl Material {
+    fn hashing(algorithms: [&'static dyn VerificationAlgorithm; 3], key: &[u8]) -> Result<Self, KeyError> {
+        let parse = |algorithm| ParsedPublicKey::new(algorithm, key).map_err(|_| KeyError::Invalid);
+        let [sha256, sha384, sha512] = algorithms;
+        Ok(Self::Hashing([parse(sha256)?, parse(sha384)?, parse(sha512)?]))
+    }
+}
+
+impl Curve {
+    fn of(oid: ObjectIdentifier) -> Option<Self> {
+        match oid {
+            PRIME256V1 => Some(Self::P256),
+            SECP384R1 => Some(Self::P384),
+            SECP521R1 => Some(Self::P521),
+            _ => None,
+        }
+    }
+}
+
+fn ecdsa(curve: Curve) -> [&'static dyn VerificationAlgorithm; 3] {
+    match curve {
+        Curve::P256 => {
+            [&signature::ECDSA_P256_SHA256_ASN1, &signature::ECDSA_P256_SHA384_ASN1, &signature::ECDSA_P256_SHA512_ASN1]
+        }
+        Curve::P384 => {
+            [&signature::ECDSA_P384_SHA256_ASN1, &signature::ECDSA_P384_SHA384_ASN1, &signature::ECDSA_P384_SHA512_ASN1]
+        }
+        Curve::P521 => {
+            [&signature::ECDSA_P521_SHA256_ASN1, &signature::ECDSA_P521_SHA384_ASN1, &signature::ECDSA_P521_SHA512_ASN1]
+        }
+    }
+}
+
+fn rsa_modulus_bits(key: &[u8]) -> Result<usize, KeyError> {
+    let (modulus, exponent) =
+        RsaNumbers::from_der(key).map(|numbers| (numbers.modulus, numbers.exponent)).map_err(|_| KeyError::Encoding)?;
+    let modulus = modulus.as_bytes();
+    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
+        return Err(KeyError::RsaSize { bits });
+    }
+    // A long exponent makes every verification slow.
+    match exponent.as_bytes() {
+        [] | [0 | 1] => Err(KeyError::RsaExponent),
+        [.., last] if last % 2 == 0 => Err(KeyError::RsaExponent),
+        bytes if bytes.len() > 4 => Err(KeyError::RsaExponent),
+        _ => Ok(bits),
+    }
+}
+
+struct RsaNumbers<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+impl<'a> der::DecodeValue<'a> for RsaNumbers<'a> {
+    fn decode_value<R: der::Reader<'a>>(reader: &mut R, header: der::Header) -> der::Result<Self> {
+        reader.read_nested(header.length, |reader| {
+            Ok(Self { modulus: UintRef::decode(reader)?, exponent: UintRef::decode(reader)? })
+        })
+    }
+}
+
+impl der::FixedTag for RsaNumbers<'_> {
+    const TAG: der::Tag = der::Tag::Sequence;
+}
+
+impl KeyId {
+    fn of(der: &[u8]) -> Self {
+        let mut id = [0; 32];
+        id.copy_from_slice(digest(&SHA256, der).as_ref());
+        Self(id)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let encoded = text.strip_prefix("sha256:").ok_or(KeyIdError)?;
+        if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(KeyIdError);
+        }
+        let mut id = [0; 32];
+        hex::decode_to_slice(encoded, &mut id).map_err(|_| KeyIdError)?;
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+const MIN_RSA_BITS: usize = 2048;
+const MAX_RSA_BITS: usize = 4096;
+
+const RSA: [&dyn VerificationAlgorithm; 3] = [
+    &signature::RSA_PKCS1_2048_8192_SHA256,
+    &signature::RSA_PKCS1_2048_8192_SHA384,
+    &signature::RSA_PKCS1_2048_8192_SHA512,
+];
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");

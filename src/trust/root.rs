@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{KeyId, PublicKey, Rejection, Signer, SignerIdentity};
+
+/// The keys we believe at some moment: immutable, replaced whole.
+#[derive(Debug, Clone, Default)]
+pub struct TrustRoot {
+    signers: Vec<Signer>,
+    /// Each key once, whatever number of signers hold it; the values index `signers`.
+    keys: BTreeMap<KeyId, Holders>,
+}
+
+#[derive(Debug, Clone)]
+struct Holders {
+    key: PublicKey,
+    signers: Vec<usize>,
+}
+
+/// What a key is worth at an instant.
+#[derive(Debug)]
+pub(super) enum Standing {
+    Good { identity: SignerIdentity, until: Option<Timestamp> },
+    Bad(Rejection),
+}
+
+impl TrustRoot {
+    pub fn new(signers: Vec<Signer>) -> Self {
+        let mut keys = BTreeMap::<KeyId, Holders>::new();
+        for (at, signer) in signers.iter().enumerate() {
+            keys.entry(signer.key.id())
+                .or_insert_with(|| Holders { key: signer.key.clone(), signers: Vec::new() })
+                .signers
+                .push(at);
+        }
+        Self { signers, keys }
+    }
+
+    pub fn signers(&self) -> &[Signer] {
+        &self.signers
+    }
+
+    /// The first instant after `after` at which some signer begins or ceases to count: until then a
+    /// verdict reached under this root holds.
+    pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
+        self.signers
+            .iter()
+            .flat_map(|signer| [signer.not_before, signer.not_after, signer.revoked_at])
+            .flatten()
+            .filter(|change| *change > after)
+            .min()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.keys.values().map(|holders| &holders.key)
+    }
+
+    /// What a signature by this key is worth. A revocation of the key, by whatever signer, beats all
+    /// that hold it: a key put into a file again does not come back to life. Of several good signers
+    /// the one that counts longest answers.
+    pub(super) fn standing(&self, key: KeyId, now: Timestamp) -> Standing {
+        let Some(holders) = self.keys.get(&key) else {
+            return Standing::Bad(Rejection::NoTrustedKey);
+        };
+        let signers = || holders.signers.iter().map(|at| &self.signers[*at]);
+        if let Some(revoked) = signers().find(|signer| signer.revoked_at.is_some_and(|at| at <= now)) {
+            return Standing::Bad(Rejection::SignerRevoked { name: revoked.name.clone() });
+        }
+        let revocation = signers().filter_map(|signer| signer.revoked_at).min();
+        let good = signers()
+            .filter(|signer| signer.not_before.is_none_or(|from| from <= now))
+            .filter(|signer| signer.not_after.is_none_or(|since| now < since))
+            .max_by_key(|signer| (signer.not_after.unwrap_or(Timestamp::MAX), signer.origin));
+        if let Some(signer) = good {
+            return Standing::Good {
+                identity: SignerIdentity { key_id: key, name: signer.name.clone() },
+                until: signer.not_after.into_iter().chain(revocation).min(),
+            };
+        }
+        // One that will count is worth more to whoever asks why than one that no longer does.
+        let pending = signers()
+            .filter_map(|signer| Some((signer.not_before.filter(|from| *from > now)?, signer)))
+            .min_by_key(|(from, _)| *from)
+            .map(|(from, signer)| Rejection::SignerNotYetValid { name: signer.name.clone(), from });
+        let ended = || {
+            signers()
+                .filter_map(|signer| Some((signer.not_after?, signer)))
+                .max_by_key(|(since, _)| *since)
+                .map(|(since, signer)| Rejection::SignerExpired { name: signer.name.clone(), since })
+        };
+        Standing::Bad(pending.or_else(ended).unwrap_or(Rejection::NoTrustedKey))
+    }
+}

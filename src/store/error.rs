@@ -1,0 +1,62 @@
+use std::{io, path::PathBuf};
+
+/// Why the store could not open, read or write. Never a verdict: whoever asks could not tell.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path} is in use by another process: one DATA_DIR serves one sig-repo at a time", path = path.display())]
+    Locked { path: PathBuf },
+    #[error("DATA_DIR {path} is not a directory that can be read and written: {source}", path = path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be opened: {source}", path = path.display())]
+    Open { path: PathBuf, source: Box<redb::Error> },
+    #[error(
+        "{path} has format {found} and this release reads and writes format {expected}: use the release that wrote it",
+        path = path.display()
+    )]
+    FormatVersion { path: PathBuf, found: u64, expected: u64 },
+    /// The database met an I/O error and answers nothing until it has been opened again.
+    #[error("the {database} database does not answer: {reason}")]
+    Failed { database: &'static str, reason: String },
+    #[error("the store is closed")]
+    Closed,
+    #[error("a row of the table {table} cannot be read: {detail}")]
+    Row { table: &'static str, detail: String },
+    #[error("not a cursor of this list")]
+    Cursor,
+    #[error("a database operation failed")]
+    Database(#[source] Box<redb::Error>),
+}
+
+impl StoreError {
+    /// Whether the database may be in another state than its memory says, so that only opening it
+    /// again makes its answers good.
+    pub(super) fn ends_database(&self) -> bool {
+        match self {
+            Self::Database(error) => matches!(
+                **error,
+                redb::Error::Io(_)
+                    | redb::Error::PreviousIo
+                    | redb::Error::Corrupted(_)
+                    | redb::Error::DatabaseClosed
+                    | redb::Error::LockPoisoned(_)
+            ),
+            _ => false,
+        }
+    }
+
+    pub(super) fn row(table: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self::Row { table, detail: detail.to_string() }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for StoreError {
+            fn from(error: $error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);

@@ -1,1 +1,6 @@
+//! What the program promises, tested through its public surface over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+mod upstream;

@@ -1,0 +1,5 @@
+//! Tools of the tests: stand-ins for what surrounds the program, and ways to make them fail.
+
+#![allow(dead_code, unused_imports, reason = "each file of tests uses its own part of the tools")]
+
+pub mod registry;

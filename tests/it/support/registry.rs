@@ -1,0 +1,167 @@
+//! An honest registry in memory, on a free loopback port: what the program mirrors in tests.
+//!
+//! It keeps what is pushed from Rust code, answers the pull side of the distribution specification,
+//! asks for tokens where told to, logs every request with its headers, and misbehaves on the paths
+//! that a test names.
+
+mod auth;
+mod content;
+mod fault;
+mod routes;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use http::{HeaderMap, Method};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sig_repo::{oci::RegistryName, upstream::UpstreamConfig};
+use tokio::{net::TcpListener, task::JoinSet};
+use url::Url;
+
+pub use self::auth::Auth;
+pub use self::content::Image;
+pub use self::fault::Fault;
+use self::{content::Content, fault::Faults};
+
+/// Ends with its connections when dropped.
+pub struct Registry {
+    addr: SocketAddr,
+    ca: Option<String>,
+    state: Arc<Mutex<State>>,
+    _tasks: JoinSet<()>,
+}
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    pub method: Method,
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+}
+
+#[derive(Default)]
+struct State {
+    content: Content,
+    auth: Option<Auth>,
+    faults: Faults,
+    log: Vec<Logged>,
+}
+
+impl Registry {
+    /// Plain http, open to everybody.
+    pub async fn start() -> Self {
+        Self::serve(None, None).await
+    }
+
+    /// Bearer tokens from its own `/token`, unless `auth` names another realm.
+    pub async fn with_auth(auth: Auth) -> Self {
+        Self::serve(Some(auth), None).await
+    }
+
+    /// https under 127.0.0.1 and localhost, with a certificate authority of its own.
+    pub async fn with_tls() -> Self {
+        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private.into())
+            .unwrap();
+        Self::serve(None, Some((config, key.cert.pem()))).await
+    }
+
+    async fn serve(auth: Option<Auth>, tls: Option<(rustls::ServerConfig, String)>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State { auth, ..State::default() }));
+        let (acceptor, ca) = match tls {
+            Some((config, ca)) => (Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))), Some(ca)),
+            None => (None, None),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, acceptor, Arc::clone(&state)));
+        Self { addr, ca, state, _tasks: tasks }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn url(&self) -> Url {
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr).parse().unwrap()
+    }
+
+    /// The PEM certificate to trust, where it speaks TLS.
+    pub fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
+    /// How an operator would configure it, without credentials.
+    pub fn upstream(&self, name: &str) -> UpstreamConfig {
+        let name: RegistryName = name.parse().unwrap();
+        UpstreamConfig::configured(name, self.url())
+    }
+
+    /// Every request so far, in order.
+    pub fn requests(&self) -> Vec<Logged> {
+        self.state().log.clone()
+    }
+
+    /// `METHOD path` of every request so far: what most assertions are about.
+    pub fn request_lines(&self) -> Vec<String> {
+        self.state().log.iter().map(|request| format!("{} {}", request.method, request.path)).collect()
+    }
+
+    pub fn forget_requests(&self) {
+        self.state().log.clear();
+    }
+
+    /// Misbehaves from now on where the path (or, with a method in front, as in `HEAD /v2/`, the
+    /// request line) begins with `pattern`.
+    pub fn fault(&self, pattern: &str, fault: Fault) {
+        self.state().faults.add(pattern, fault, None);
+    }
+
+    /// The same, for the next matching request only.
+    pub fn fault_once(&self, pattern: &str, fault: Fault) {
+        self.state().faults.add(pattern, fault, Some(1));
+    }
+
+    /// Honest again.
+    pub fn heal(&self) {
+        self.state().faults = Faults::default();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (state, tls) = (Arc::clone(&state), tls.clone());
+        connections.spawn(async move {
+            let service = service_fn(move |request| routes::answer(Arc::clone(&state), request));
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new());
+            // How a connection ends is the client's business; tests look at the log.
+            match tls {
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}

@@ -1,0 +1,107 @@
+use std::collections::{BTreeSet, HashMap};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, Response, StatusCode, header};
+use serde_json::json;
+
+use super::{Registry, routes::Answer};
+
+/// Token authentication as Docker Hub does it: everybody gets a token, and what it opens depends on
+/// who asked.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// User and password; each reads every repository.
+    pub users: HashMap<String, String>,
+    /// What anonymous tokens open.
+    pub public: BTreeSet<String>,
+    /// In the challenge; none: our own `/token`.
+    pub realm: Option<String>,
+    /// `Basic` instead of tokens.
+    pub basic: bool,
+    /// `expires_in` of the tokens; none: left out.
+    pub expires_in: Option<u64>,
+    /// Token → repository, and whether it opens it.
+    issued: HashMap<String, (String, bool)>,
+}
+
+pub const SERVICE: &str = "registry of the tests";
+
+impl Auth {
+    pub fn public(repositories: &[&str]) -> Self {
+        Self { public: repositories.iter().map(|name| (*name).to_owned()).collect(), ..Self::default() }
+    }
+
+    pub fn user(mut self, user: &str, password: &str) -> Self {
+        self.users.insert(user.to_owned(), password.to_owned());
+        self
+    }
+
+    pub(super) fn allows(&self, repository: &str, headers: &HeaderMap) -> bool {
+        let Some(given) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
+            return false;
+        };
+        match given.split_once(' ') {
+            Some(("Basic", _)) => self.basic && self.known(given),
+            Some(("Bearer", token)) => {
+                self.issued.get(token).is_some_and(|(scope, opens)| *opens && scope == repository)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn challenge(&self, host: &str, repository: &str) -> Answer {
+        let realm = self.realm.clone().unwrap_or_else(|| format!("http://{host}/token"));
+        let challenge = match self.basic {
+            true => format!("Basic realm=\"{SERVICE}\""),
+            false => format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\",scope=\"repository:{repository}:pull\""),
+        };
+        let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "sign in", "detail": null}]}).to_string();
+        let answer = Response::builder().status(StatusCode::UNAUTHORIZED).header(header::WWW_AUTHENTICATE, challenge);
+        Answer::of(answer.body(()).unwrap(), body)
+    }
+
+    pub(super) fn token(&mut self, query: &str, headers: &HeaderMap) -> Answer {
+        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let scope = query.get("scope").map(String::as_str).unwrap_or_default();
+        let repository = scope.strip_prefix("repository:").and_then(|rest| rest.strip_suffix(":pull"));
+        let (Some(repository), Some(SERVICE)) = (repository, query.get("service").map(String::as_str)) else {
+            return Answer::status(StatusCode::BAD_REQUEST);
+        };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if given.is_some_and(|given| !self.known(given)) {
+            return Answer::status(StatusCode::UNAUTHORIZED);
+        }
+        let opens = given.is_some() || self.public.contains(repository);
+        let token = format!("token-{}", self.issued.len());
+        self.issued.insert(token.clone(), (repository.to_owned(), opens));
+        let mut body = json!({"token": token, "issued_at": "2024-05-20T10:30:00Z"});
+        if let Some(seconds) = self.expires_in {
+            body["expires_in"] = seconds.into();
+        }
+        Answer::json(&body)
+    }
+
+    fn known(&self, authorization: &str) -> bool {
+        self.users.iter().any(|(user, password)| {
+            authorization == format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+        })
+    }
+}
+
+impl Registry {
+    /// Every token given out so far opens nothing from now on.
+    pub fn revoke_tokens(&self) {
+        if let Some(auth) = &mut self.state().auth {
+            auth.issued.values_mut().for_each(|(_, opens)| *opens = false);
+        }
+    }
+
+    pub fn set_public(&self, repository: &str, public: bool) {
+        if let Some(auth) = &mut self.state().auth {
+            match public {
+                true => drop(auth.public.insert(repository.to_owned())),
+                false => drop(auth.public.remove(repository)),
+            }
+        }
+    }
+}

@@ -1,1 +1,65 @@
-//! (module server)
+//! The port: accepts connections, speaks HTTP/1.1 (in TLS if configured), bounds what a peer may cost,
+//! answers for the process itself (health, metrics), and drains.
+//!
+//! It knows nothing of registries or signatures: what is asked of them is answered by the service it
+//! is given. It never challenges and never redirects.
+
+mod drain;
+mod health;
+mod layers;
+mod listener;
+pub mod privileges;
+mod stall;
+mod tls;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use self::{
+    drain::on_signals,
+    health::{Health, Readiness},
+    layers::Layers,
+    listener::{Listener, ListenerError},
+    tls::{Tls, TlsError},
+};
+use crate::telemetry::TrustedProxies;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub addr: SocketAddr,
+    /// Native TLS, read and checked.
+    pub tls: Option<Tls>,
+    pub trusted_proxies: TrustedProxies,
+    pub limits: Limits,
+}
+
+/// What one peer, and all of them together, may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connections: usize,
+    /// For a request's head, from its first byte to its last; for a TLS handshake too.
+    pub head: Duration,
+    /// A connection on which nothing is asked.
+    pub idle: Duration,
+    /// For the body of a request, and whatever is done with it until the answer begins.
+    pub body: Duration,
+    /// A peer that takes not one byte of what it asked for.
+    pub stall: Duration,
+    /// From the signal until the exit.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 8192,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The most of a request's head, and of what is read or written ahead on a connection.
+const BUFFER_BYTES: usize = 64 * 1024;

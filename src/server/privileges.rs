@@ -1,0 +1,1 @@
+//! Giving up root, before any thread starts.

@@ -213,6 +213,19 @@ impl Store {
     pub fn knows_enforced_tags(&self, _repository: &Repository) -> Result<bool, StoreError> {
         Err(StoreError::Closed)
     }
+    /// Whether an internal tag was ever seen in the repository: a digest of which nothing is known
+    /// may then be internal too. Set by `mark_internal_tags`, never evicted.
+    pub fn knows_internal_tags(&self, _repository: &Repository) -> Result<bool, StoreError> {
+        Err(StoreError::Closed)
+    }
+    pub async fn mark_internal_tags(&self, _repository: &Repository) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+    /// Whether this tag of the repository was ever remembered as enforced (`Sighting::tag`): what an
+    /// ordinary tag is held to that a record classes, while its digest cannot be asked for.
+    pub fn is_enforced_tag(&self, _repository: &Repository, _tag: &Tag) -> Result<bool, StoreError> {
+        Err(StoreError::Closed)
+    }
     pub async fn mark_enforced_tags(&self, _repository: &Repository) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }

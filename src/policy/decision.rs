@@ -1,0 +1,138 @@
+use std::fmt;
+
+use crate::trust::{Inconclusive, Outcome, Rejection, SignerIdentity};
+
+use super::{Level, Statement};
+
+/// What became of one signature, as far as a statement cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    Verified(SignerIdentity),
+    Rejected(Rejection),
+    Unknown(Inconclusive),
+}
+
+/// What a statement makes of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// At least one signature verified.
+    Verified(SignerIdentity),
+    /// Served although nothing verified; the reason goes out as a warning.
+    Unverified(Reason),
+    /// The statement asks for no verification.
+    Skipped,
+    Refused(Reason),
+}
+
+/// Why an image was not verified, or not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no signature that bears on what was asked for.
+    Unsigned,
+    Rejected(Rejection),
+    Unknown(Inconclusive),
+    /// Internal, and whoever asks has no role.
+    Invisible,
+    /// The upstream does not have it.
+    Absent,
+    /// The upstream failed, so that there is nothing to decide on.
+    Upstream(&'static str),
+    /// What the upstream sent is no manifest, or not the one asked for.
+    InvalidManifest,
+    /// A name that is not configured.
+    UnknownRegistry,
+    ShuttingDown,
+    /// A fault of our own.
+    Internal,
+}
+
+impl Statement {
+    /// The verdict on an image from what was found about each signature that bears on it.
+    pub fn decide<'a>(&self, findings: impl IntoIterator<Item = &'a Finding>) -> Decision {
+        if self.level == Level::Skip {
+            return Decision::Skipped;
+        }
+        let mut reason = Reason::Unsigned;
+        for finding in findings {
+            let candidate = match finding {
+                Finding::Verified(signer) => return Decision::Verified(signer.clone()),
+                Finding::Rejected(rejection) => Reason::Rejected(rejection.clone()),
+                Finding::Unknown(inconclusive) => Reason::Unknown(*inconclusive),
+            };
+            if candidate.weight() > reason.weight() {
+                reason = candidate;
+            }
+        }
+        match self.level {
+            Level::Enforce => Decision::Refused(reason),
+            Level::Audit | Level::Skip => Decision::Unverified(reason),
+        }
+    }
+}
+
+impl Decision {
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Unverified(reason) | Self::Refused(reason) => Some(reason),
+            Self::Verified(_) | Self::Skipped => None,
+        }
+    }
+}
+
+impl Reason {
+    /// The stable code in metrics, audit events and the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Rejected(rejection) => rejection.code(),
+            Self::Unknown(inconclusive) => inconclusive.code(),
+            Self::Invisible => "invisible",
+            Self::Absent => "absent",
+            Self::Upstream(code) => code,
+            Self::InvalidManifest => "invalid-manifest",
+            Self::UnknownRegistry => "unknown-registry",
+            Self::ShuttingDown => "shutting-down",
+            Self::Internal => "internal-error",
+        }
+    }
+
+    /// Which of several reasons helps most: a signature that nearly counted says more than one that
+    /// nobody knows, and "could not tell" more than both, since it may pass.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Unknown(_) => 4,
+            Self::Rejected(Rejection::NoTrustedKey | Rejection::Malformed) => 1,
+            Self::Rejected(Rejection::SubjectMismatch { .. }) => 2,
+            Self::Rejected(_) => 3,
+            _ => 0,
+        }
+    }
+}
+
+/// One line for the client: no address, no path, nothing that the asker may not know.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned => f.write_str("no valid signature"),
+            Self::Rejected(rejection) => write!(f, "no valid signature: {rejection}"),
+            Self::Unknown(inconclusive) => write!(f, "the signature could not be checked: {inconclusive}"),
+            // One text for both, so that an answer does not tell what exists.
+            Self::Invisible | Self::Absent => f.write_str("refused or not found"),
+            Self::Upstream(code) => write!(f, "the upstream registry could not be asked: {code}"),
+            Self::InvalidManifest => f.write_str("the upstream registry sent no valid manifest"),
+            Self::UnknownRegistry => f.write_str("this registry is not configured here"),
+            Self::ShuttingDown => f.write_str("shutting down"),
+            Self::Internal => f.write_str("internal error"),
+        }
+    }
+}
+
+impl From<Outcome> for Finding {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Verified(verified) => Self::Verified(verified.signer),
+            Outcome::Rejected(rejection) => Self::Rejected(rejection),
+            Outcome::Unknown(inconclusive) => Self::Unknown(inconclusive),
+        }
+    }
+}

@@ -1,1 +1,124 @@
-//! (module audit)
+//! Who did what, with which verdict, and why.
+//!
+//! Changes and everything about internal images are recorded durably before their answer leaves
+//! (`record`). Ordinary pulls are gathered (`note`): the same decision for the same client,
+//! repository and digest within a minute is one event with a count, written in groups by
+//! [`Audit::flush`]. What has no room is counted, never dropped in silence.
+
+mod event;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Clock,
+    store::{AuditKind, AuditRow, Page, Store, StoreError},
+};
+
+pub use self::event::{Action, Event, Who};
+
+/// How long the same decision is one event.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Decisions gathered at one time; more are counted in [`Audit::dropped`].
+const MAX_GATHERED: usize = 65_536;
+
+const SHARDS: usize = 16;
+
+pub struct Audit {
+    store: Store,
+    clock: Clock,
+    hasher: RandomState,
+    shards: [Mutex<HashMap<u64, Gathered>>; SHARDS],
+    dropped: AtomicU64,
+}
+
+struct Gathered {
+    event: Event,
+    since: Instant,
+    unwritten: u64,
+    written: bool,
+}
+
+impl Audit {
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Records an event durably. Where this fails, what it tells of must not happen.
+    pub async fn record(&self, event: Event) -> Result<(), StoreError> {
+        event.log();
+        self.store.append_audit(vec![event.row()], AuditKind::Durable).await
+    }
+
+    /// Gathers the event of an ordinary pull. `event` is made only for the first of a window.
+    pub fn note(&self, who: &Who, action: Action, subject: impl std::hash::Hash, event: impl FnOnce() -> Event) {
+        let key = self.hasher.hash_one((who.address, action, subject));
+        let mut shard = self.shards[key as usize % SHARDS].lock();
+        if let Some(gathered) = shard.get_mut(&key) {
+            gathered.unwritten += 1;
+            return;
+        }
+        if shard.len() >= MAX_GATHERED / SHARDS {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let event = event();
+        event.log();
+        shard.insert(key, Gathered { event, since: self.clock.instant(), unwritten: 1, written: false });
+    }
+
+    /// Writes what was gathered: an event's first row at once, its repetitions when their minute is
+    /// over. `everything` closes all windows, for the shutdown.
+    pub async fn flush(&self, everything: bool) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        let now = self.clock.instant();
+        for shard in &self.shards {
+            shard.lock().retain(|_, gathered| {
+                let over = everything || now.duration_since(gathered.since) >= WINDOW;
+                if gathered.unwritten > 0 && (over || !gathered.written) {
+                    rows.push(gathered.event.counted(gathered.unwritten).row());
+                    gathered.unwritten = 0;
+                    gathered.written = true;
+                }
+                !over
+            });
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let count = rows.len() as u64;
+        self.store.append_audit(rows, AuditKind::Pulls).await.inspect_err(|_| {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+        })
+    }
+
+    /// Events that could not be kept.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Events, newest first, as the JSON they were written as.
+    pub fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Page<Vec<u8>>, StoreError> {
+        self.store.audit_page(after, limit)
+    }
+}
+
+impl Event {
+    fn row(&self) -> AuditRow {
+        let json = serde_json::to_vec(self).expect("an event is plain data");
+        AuditRow { at: self.at, json }
+    }
+}

@@ -1,1 +1,426 @@
-//! (module pull)
+//! The story of a pull: from a reference to a manifest that may leave, or to a refusal.
+//!
+//! Everything else is a room that this story walks through. What goes out is an [`Admitted`], which
+//! only this module makes; what fails, fails closed: an error of ours is a refusal wherever a
+//! statement enforces.
+
+mod admitted;
+mod discovery;
+mod fetch;
+mod judge;
+mod recent;
+mod standing;
+mod trusted;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    audit::{Action, Audit, Event, Who},
+    clock::Clock,
+    oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, Repository, Tag, TagType},
+    policy::{Decision, Level, Reason, Statement, TrustPolicy},
+    store::{Sighting, Store, StoreError},
+    trust::Inconclusive,
+    upstream::{Upstream, Upstreams},
+};
+
+pub use self::admitted::Admitted;
+pub use self::judge::{Judge, Judged, Judgement, Origin, end_of_life, identities};
+pub use self::recent::Asker;
+pub use self::trusted::{POLL as TRUST_POLL, Trusted, TrustedError};
+
+use self::{fetch::Fetcher, recent::Step, standing::Standing, standing::Standings};
+
+/// The layers of an artifact are signatures and reports, not file systems.
+const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
+
+/// Searches under audit that wait their turn; more are left to the next pull.
+const MAX_WAITING_SEARCHES: usize = 1024;
+
+const REMEMBERED_ARTIFACT_BLOBS: usize = 16_384;
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub repository: Repository,
+    pub reference: Reference,
+    pub asker: Asker,
+}
+
+/// Why nothing is served.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    pub reason: Reason,
+    /// The statement that refused, or that holds where nothing was refused but nothing could be had.
+    pub statement: Statement,
+}
+
+/// How this puller was set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub policy: TrustPolicy,
+    /// The life of a preview signature; `None` for no end.
+    pub preview_ttl: Option<Duration>,
+    /// Whether internal images are hidden: there are accounts, and whoever asks has none.
+    pub isolation: bool,
+    /// How long a tag's digest is used without asking the upstream.
+    pub tag_max_age: Option<Duration>,
+    /// How long content by digest is used without asking the upstream whether it is still there.
+    pub content_max_age: Option<Duration>,
+}
+
+pub struct Puller {
+    store: Store,
+    policy: TrustPolicy,
+    isolation: bool,
+    upstreams: Arc<Upstreams>,
+    fetcher: Fetcher,
+    standings: Standings,
+    audit: Arc<Audit>,
+    clock: Clock,
+    /// Layers of artifacts that were served, which no image needs to name.
+    artifact_blobs: quick_cache::sync::Cache<(Repository, Digest), ()>,
+    searches: mpsc::Sender<(Repository, Digest)>,
+}
+
+/// The searches that nobody waits for, for `app` to run.
+pub struct Searches(mpsc::Receiver<(Repository, Digest)>);
+
+impl Puller {
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        judge: Arc<Judge>,
+        trusted: Arc<Trusted>,
+        upstreams: Arc<Upstreams>,
+        audit: Arc<Audit>,
+        clock: Clock,
+    ) -> (Self, Searches) {
+        let (searches, waiting) = mpsc::channel(MAX_WAITING_SEARCHES);
+        let puller = Self {
+            fetcher: Fetcher::new(store.clone(), &settings, clock.clone()),
+            standings: Standings::new(
+                store.clone(),
+                judge,
+                trusted,
+                upstreams.clone(),
+                settings.preview_ttl,
+                settings.isolation,
+                clock.clone(),
+            ),
+            policy: settings.policy,
+            isolation: settings.isolation,
+            artifact_blobs: quick_cache::sync::Cache::new(REMEMBERED_ARTIFACT_BLOBS),
+            store,
+            upstreams,
+            audit,
+            clock,
+            searches,
+        };
+        (puller, Searches(waiting))
+    }
+
+    /// Decides on a manifest, and hands it out only if it may leave. HEAD and GET ask the same.
+    pub async fn manifest(&self, ask: &Ask) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let pulled = match &ask.reference {
+            Reference::Tag(tag) if tag.artifact().is_some() => self.artifact_tag(ask, tag).await,
+            Reference::Tag(tag) => self.tag(ask, tag).await,
+            Reference::Digest(digest) => self.digest(ask, digest).await,
+        };
+        match pulled {
+            Ok(admitted) => Ok(admitted),
+            Err(refused) => Err(self.refuse(ask, refused).await),
+        }
+    }
+
+    /// Whether a blob may leave: a manifest of the repository that is admitted now names it, or an
+    /// artifact that was served does.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        asker: &Asker,
+    ) -> Result<Admitted<Digest>, Refused> {
+        if self.artifact_blobs.get(&(repository.clone(), *digest)).is_some() {
+            return Ok(Admitted::new(*digest, None));
+        }
+        let unreadable = |error| self.unreadable(error);
+        let mut refusal = None;
+        for parent in self.store.parents(repository, digest).map_err(unreadable)? {
+            let standing = self.standings.of_digest(&self.policy, repository, &parent, asker, Step::Blob).await;
+            let standing = standing.map_err(unreadable)?;
+            match outcome(&standing) {
+                Ok(_) => return Ok(Admitted::new(*digest, None)),
+                Err(refused) => refusal = Some(refused),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Refused { reason: Reason::Absent, statement: self.policy.unknown_digest() }))
+    }
+
+    /// The registry that serves `repository`, if it is configured.
+    pub fn upstream_of(&self, repository: &Repository) -> Result<Arc<Upstream>, Refused> {
+        self.upstreams
+            .of(repository.registry())
+            .ok_or_else(|| Refused { reason: Reason::UnknownRegistry, statement: self.policy.unknown_digest() })
+    }
+
+    /// The statement for a reference before anything is known of it but its name.
+    pub fn statement_for(&self, reference: &Reference) -> Statement {
+        match reference {
+            Reference::Tag(tag) => self.policy.statement_for(tag.stated_type()).clone(),
+            Reference::Digest(_) => self.policy.statement_for(None).clone(),
+        }
+    }
+
+    /// Whether somebody without a role may know of this tag.
+    pub fn shows_tag(&self, tag: &Tag) -> bool {
+        !self.isolation || tag.stated_type() != Some(TagType::Internal)
+    }
+
+    /// Whether somebody without a role may know of this digest's signatures.
+    pub fn shows_artifacts_of(&self, repository: &Repository, subject: &Digest) -> Result<bool, Refused> {
+        if !self.isolation {
+            return Ok(true);
+        }
+        let tags = self.store.tags_seen(repository, subject).map_err(|error| self.unreadable(error))?;
+        let internal = |tag: &Tag| tag.stated_type() == Some(TagType::Internal);
+        if tags.is_empty() {
+            let hides = self.store.knows_internal_tags(repository).map_err(|error| self.unreadable(error))?;
+            return Ok(!hides);
+        }
+        Ok(!tags.iter().all(internal))
+    }
+
+    /// Remembers the classes of tags that a list has shown.
+    pub async fn saw_tags(
+        &self,
+        repository: &Repository,
+        tags: impl IntoIterator<Item = &Tag>,
+    ) -> Result<(), StoreError> {
+        let classes: std::collections::BTreeSet<_> = tags.into_iter().filter_map(Tag::stated_type).collect();
+        for class in classes {
+            self.store.mark_enforced_tags(repository).await?;
+            if class == TagType::Internal {
+                self.store.mark_internal_tags(repository).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let repository = &ask.repository;
+        let stated = self.policy.statement_for(tag.stated_type());
+        if !self.shows_tag(tag) {
+            return Err(Refused { reason: Reason::Invisible, statement: stated.clone() });
+        }
+        let upstream = self.upstream_of(repository)?;
+        let manifest = match self.fetcher.tag(&upstream, repository, tag).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                // An ordinary tag that a record has made an enforced one stays that when the upstream is away.
+                let statement =
+                    if self.was_enforced(repository, tag)? { self.policy.unknown_digest() } else { stated.clone() };
+                return Err(Refused { reason: error.reason(), statement });
+            }
+        };
+        let standing = self.standings.of_tag(&self.policy, repository, tag, &manifest.digest).await;
+        let standing = standing.map_err(|error| Refused { statement: stated.clone(), ..self.unreadable(error) })?;
+        self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await?;
+        self.standings.recent.asked(repository, &manifest.digest, &ask.asker, tag, self.clock.instant());
+        self.answer(ask, manifest, &standing).await
+    }
+
+    async fn digest(&self, ask: &Ask, digest: &Digest) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let repository = &ask.repository;
+        let upstream = self.upstream_of(repository)?;
+        let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let standing = self.standing_of_digest(ask, digest).await?;
+                return Err(Refused { reason: error.reason(), statement: standing.statement.clone() });
+            }
+        };
+        if manifest.is_artifact() && manifest.subject.is_some() {
+            return self.artifact(ask, manifest);
+        }
+        let standing = self.standing_of_digest(ask, digest).await?;
+        self.remember(ask, &manifest, None, &standing).await?;
+        self.answer(ask, manifest, &standing).await
+    }
+
+    async fn standing_of_digest(&self, ask: &Ask, digest: &Digest) -> Result<Arc<Standing>, Refused> {
+        self.standings
+            .of_digest(&self.policy, &ask.repository, digest, &ask.asker, Step::Manifest)
+            .await
+            .map_err(|error| self.unreadable(error))
+    }
+
+    /// A tag such as `sha256-….sig`: readable as what its name says it is, gated like any other if
+    /// what it holds could run.
+    async fn artifact_tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let upstream = self.upstream_of(&ask.repository)?;
+        let statement = Statement { name: "artifact".into(), level: Level::Skip };
+        let artifact = tag.artifact().expect("the caller looked");
+        if !self.shows_artifacts_of(&ask.repository, &artifact.subject)? {
+            return Err(Refused { reason: Reason::Absent, statement });
+        }
+        let manifest = self
+            .fetcher
+            .tag(&upstream, &ask.repository, tag)
+            .await
+            .map_err(|error| Refused { reason: error.reason(), statement: statement.clone() })?;
+        if manifest.is_artifact() || (manifest.is_index() && artifact.suffix.is_empty()) {
+            return self.artifact(ask, manifest);
+        }
+        self.tag(ask, tag).await
+    }
+
+    /// Lets an artifact out without a verdict. It is no image: it writes no lineage and admits no child.
+    fn artifact(&self, ask: &Ask, manifest: Arc<Manifest>) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let statement = Statement { name: "artifact".into(), level: Level::Skip };
+        if let Some(subject) = &manifest.subject
+            && !self.shows_artifacts_of(&ask.repository, &subject.digest)?
+        {
+            return Err(Refused { reason: Reason::Absent, statement });
+        }
+        let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
+        if let ManifestKind::Image { config, layers } = &manifest.kind {
+            for blob in [config].into_iter().chain(layers).filter(small) {
+                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), ());
+            }
+        }
+        Ok(Admitted::new(manifest, None))
+    }
+
+    fn was_enforced(&self, repository: &Repository, tag: &Tag) -> Result<bool, Refused> {
+        self.store.is_enforced_tag(repository, tag).map_err(|error| self.unreadable(error))
+    }
+
+    /// Writes down what this pull showed: bytes, tag, children. Under enforce nothing leaves that
+    /// could be forgotten; what is not enforced loses only the memory.
+    async fn remember(
+        &self,
+        ask: &Ask,
+        manifest: &Manifest,
+        tag: Option<(&Tag, bool)>,
+        standing: &Standing,
+    ) -> Result<(), Refused> {
+        let sighting = Sighting {
+            repository: ask.repository.clone(),
+            digest: manifest.digest,
+            manifest: Some((manifest.bytes.clone(), manifest.media_type.to_string())),
+            tag: tag.map(|(tag, enforced)| (tag.clone(), enforced)),
+            children: manifest.children().map(|child| child.digest).collect(),
+            at: self.clock.now(),
+        };
+        match self.store.remember(sighting).await {
+            Ok(()) => Ok(()),
+            Err(error) if standing.statement.is_enforced() => Err(self.unreadable(error)),
+            Err(error) => {
+                tracing::warn!("the memory of {} was not written: {error}", ask.repository);
+                Ok(())
+            }
+        }
+    }
+
+    /// The end of the story: the decision, its event, and what leaves.
+    async fn answer(
+        &self,
+        ask: &Ask,
+        manifest: Arc<Manifest>,
+        standing: &Standing,
+    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let warning = outcome(standing)?.map(|reason| {
+            let text = format!("{} served unverified: {reason} (policy {})", display(ask), standing.statement.name);
+            Arc::from(text)
+        });
+        let action = if warning.is_some() { Action::Warned } else { Action::Admitted };
+        let event = || self.event(ask, action, Some(manifest.digest), &standing.statement, &standing.decision);
+        if standing.internal {
+            self.audit.record(event()).await.map_err(|error| self.unreadable(error))?;
+        } else {
+            self.audit.note(&who(&ask.asker), action, (&ask.repository, &manifest.digest), event);
+        }
+        if let Decision::Unverified(_) = &standing.decision {
+            // A full queue is no loss: the next pull asks again.
+            drop(self.searches.try_send((ask.repository.clone(), manifest.digest)));
+        }
+        Ok(Admitted::new(manifest, warning))
+    }
+
+    /// Writes down a refusal. One that cannot be written is still a refusal.
+    async fn refuse(&self, ask: &Ask, refused: Refused) -> Refused {
+        if refused.statement.is_enforced() {
+            let decision = Decision::Refused(refused.reason.clone());
+            let digest = match &ask.reference {
+                Reference::Digest(digest) => Some(*digest),
+                Reference::Tag(_) => None,
+            };
+            let event = || self.event(ask, Action::Refused, digest, &refused.statement, &decision);
+            let subject = (&ask.repository, ask.reference.to_string(), refused.reason.code());
+            self.audit.note(&who(&ask.asker), Action::Refused, subject, event);
+        }
+        refused
+    }
+
+    fn event(
+        &self,
+        ask: &Ask,
+        action: Action,
+        digest: Option<Digest>,
+        statement: &Statement,
+        decision: &Decision,
+    ) -> Event {
+        let verified_by = match decision {
+            Decision::Verified(signer) => Some(signer.clone()),
+            _ => None,
+        };
+        Event {
+            repository: Some(ask.repository.clone()),
+            reference: Some(ask.reference.to_string()),
+            digest,
+            statement: Some(statement.name.to_string()),
+            reason: decision.reason().map(Reason::code),
+            verified_by,
+            ..Event::new(self.clock.now(), action, who(&ask.asker))
+        }
+    }
+
+    /// Rows that cannot be read decide nothing: everything is then held to be enforced.
+    fn unreadable(&self, error: StoreError) -> Refused {
+        tracing::error!("the store failed: {error}");
+        Refused { reason: Reason::Unknown(Inconclusive::StoreFailed), statement: self.policy.unknown_digest() }
+    }
+}
+
+impl Searches {
+    /// Runs the searches that came up under audit, one after the other, until the puller is gone.
+    pub async fn run(mut self, puller: std::sync::Weak<Puller>) {
+        while let Some((repository, digest)) = self.0.recv().await {
+            let Some(puller) = puller.upgrade() else { return };
+            puller.standings.search_audited(&repository, &digest).await;
+        }
+    }
+}
+
+/// What a verdict means for whoever asks: served, served with a warning, or refused.
+fn outcome(standing: &Standing) -> Result<Option<&Reason>, Refused> {
+    match &standing.decision {
+        Decision::Verified(_) | Decision::Skipped => Ok(None),
+        Decision::Unverified(reason) => Ok(Some(reason)),
+        Decision::Refused(reason) => Err(Refused { reason: reason.clone(), statement: standing.statement.clone() }),
+    }
+}
+
+fn display(ask: &Ask) -> String {
+    match &ask.reference {
+        Reference::Tag(tag) => format!("{}:{tag}", ask.repository),
+        Reference::Digest(digest) => format!("{}@{digest}", ask.repository),
+    }
+}
+
+fn who(asker: &Asker) -> Who {
+    Who { account: None, address: asker.address, user_agent: Some(asker.user_agent.to_string()) }
+}

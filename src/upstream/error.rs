@@ -92,6 +92,12 @@ impl UpstreamError {
         matches!(self, Self::NotFound)
     }
 
+    /// Whether there was an answer, but not to what was asked: it spoils one thing, and asking again
+    /// would not help.
+    pub fn is_untrue(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Malformed { .. } | Self::WrongDigest)
+    }
+
     /// What a final answer with a status other than success means.
     pub(super) fn of_status(status: StatusCode, retry_after: Option<Duration>) -> Self {
         match status {

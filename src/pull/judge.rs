@@ -1,0 +1,355 @@
+//! Which signatures an image has, and what each is worth.
+//!
+//! A judgement says what verifies; what policy makes of it for one tag is the neighbour's job
+//! (`standing`). Verification runs in a bounded pool off the async threads, in an order that keeps
+//! garbage from hiding the good signature, and within a budget for one image.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::{
+    clock::Clock,
+    oci::{Digest, Repository, Tag, TagType},
+    policy::Finding,
+    store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
+    trust::{self, Envelope, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
+};
+
+use super::trusted::Trusted;
+
+/// The time that the signatures of one image may take; past it the rest could not be told.
+const IMAGE_BUDGET: Duration = Duration::from_millis(50);
+
+/// Signatures of one image that are looked at.
+const MAX_SIGNATURES: usize = 1024;
+
+const CACHED_JUDGEMENTS: usize = 16_384;
+
+pub struct Judge {
+    store: Store,
+    trusted: Arc<Trusted>,
+    clock: Clock,
+    /// Bounds the threads that verify: the work is CPU alone.
+    pool: Semaphore,
+    cached: Cache<(Repository, Digest), Arc<Judgement>>,
+}
+
+/// What was found about every signature of one image in one repository.
+#[derive(Debug)]
+pub struct Judgement {
+    pub signatures: Vec<Judged>,
+    generation: (Generation, Generation, u64),
+    /// The next instant at which a key begins or ends to count.
+    until: Option<Timestamp>,
+    with_manifest: bool,
+    complete: bool,
+}
+
+/// One signature and its outcome, before anything of policy.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub origin: Origin,
+    pub outcome: Outcome,
+    /// The earliest time at which this signature was seen, whoever brought it.
+    pub first_seen: Timestamp,
+    /// The end that the record itself has.
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Submitted, and bound to what it names.
+    Record { id: RecordId, tag: Tag, repository: Option<Repository>, tag_type: Option<TagType>, granted: bool },
+    /// Found at the upstream; bears on the digest.
+    Found,
+}
+
+struct Candidate {
+    origin: Origin,
+    signature: Vec<u8>,
+    payload: Option<Vec<u8>>,
+    first_seen: Timestamp,
+    expires_at: Option<Timestamp>,
+    verified_before: bool,
+}
+
+impl Judge {
+    pub fn new(store: Store, trusted: Arc<Trusted>, clock: Clock) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { store, trusted, clock, pool: Semaphore::new(threads), cached: Cache::new(CACHED_JUDGEMENTS) }
+    }
+
+    pub fn trust(&self) -> Arc<TrustRoot> {
+        self.trusted.root()
+    }
+
+    /// The signatures of `digest` that the store has for `repository`, each with its outcome.
+    pub async fn image(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: Option<&Bytes>,
+    ) -> Result<Arc<Judgement>, StoreError> {
+        let key = (repository.clone(), *digest);
+        let generation = self.generation(repository, digest);
+        if let Some(judgement) = self.cached.get(&key)
+            && judgement.generation == generation
+            && judgement.complete
+            && judgement.with_manifest >= manifest.is_some()
+            && judgement.until.is_none_or(|until| self.clock.now() < until)
+        {
+            return Ok(judgement);
+        }
+        let records = self.store.records_of(digest)?;
+        let found = self.store.found(repository, digest)?;
+        let mut candidates: Vec<_> = records
+            .into_iter()
+            .filter(|record| record.repository.as_ref().is_none_or(|bound| bound == repository))
+            .map(Candidate::of_record)
+            .chain(found.into_iter().map(Candidate::of_found))
+            .collect();
+        candidates.sort_by_key(|candidate| !candidate.verified_before);
+        candidates.truncate(MAX_SIGNATURES);
+        let signatures = self.verify(*digest, manifest.cloned(), candidates).await?;
+        let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
+        let judgement = Arc::new(Judgement {
+            signatures,
+            generation,
+            until: self.trusted.root().next_change(self.clock.now()),
+            with_manifest: manifest.is_some(),
+            complete,
+        });
+        self.cached.insert(key, judgement.clone());
+        Ok(judgement)
+    }
+
+    /// What one record is worth, for the question that the API answers. `manifest` is its image's,
+    /// where it is held.
+    pub async fn record(&self, record: &Record, manifest: Option<Bytes>) -> Result<Judged, StoreError> {
+        let judged = self.verify(record.digest, manifest, vec![Candidate::of_record(record.clone())]).await?;
+        Ok(judged.into_iter().next().expect("one candidate gives one outcome"))
+    }
+
+    /// What a submission is worth before it is a record, and the identities it would have.
+    pub async fn submission(
+        &self,
+        digest: Digest,
+        signature: Vec<u8>,
+        payload: Option<Vec<u8>>,
+        manifest: Option<Bytes>,
+    ) -> (Outcome, Vec<Identity>) {
+        let root = self.trusted.root();
+        let now = self.clock.now();
+        self.in_pool(move || match Envelope::recognise(&signature, payload.as_deref()) {
+            Ok(envelope) => {
+                let subject = Subject { digest: &digest, manifest: manifest.as_deref() };
+                let outcome = trust::verify(&envelope, &subject, &root, now);
+                let identities = identities(&digest, envelope.normalised_hash(), &outcome);
+                (outcome, identities)
+            }
+            Err(error) => {
+                let outcome = Outcome::Rejected(Rejection::from(&error));
+                let raw = Digest::sha256(&signature);
+                let hash = raw.as_bytes().try_into().expect("SHA-256 has 32 bytes");
+                (outcome.clone(), identities(&digest, hash, &outcome))
+            }
+        })
+        .await
+        .unwrap_or((Outcome::Unknown(Inconclusive::BudgetSpent), Vec::new()))
+    }
+
+    fn generation(&self, repository: &Repository, digest: &Digest) -> (Generation, Generation, u64) {
+        (self.store.generation_of(digest), self.store.generation_of(repository), self.trusted.generation())
+    }
+
+    async fn verify(
+        &self,
+        digest: Digest,
+        manifest: Option<Bytes>,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<Judged>, StoreError> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let root = self.trusted.root();
+        let (now, clock) = (self.clock.now(), self.clock.clone());
+        let unjudged: Vec<_> = candidates.iter().map(|candidate| candidate.judged(inconclusive())).collect();
+        let judged = self
+            .in_pool(move || {
+                let deadline = clock.instant() + IMAGE_BUDGET;
+                let subject = Subject { digest: &digest, manifest: manifest.as_deref() };
+                candidates
+                    .into_iter()
+                    .map(|candidate| candidate.verify(&subject, &root, now, deadline, &clock))
+                    .collect::<Vec<_>>()
+            })
+            .await;
+        // A verifier that panicked has told nothing about any of them.
+        let Some(judged) = judged else { return Ok(unjudged) };
+        let mut signatures = Vec::with_capacity(judged.len());
+        for (mut judged, hash) in judged {
+            self.apply_identity(&digest, hash, &mut judged)?;
+            signatures.push(judged);
+        }
+        Ok(signatures)
+    }
+
+    /// Labels and encodings make no new signature: the same one withdrawn elsewhere is withdrawn,
+    /// and its life began when the first of them was seen.
+    fn apply_identity(&self, digest: &Digest, hash: [u8; 32], judged: &mut Judged) -> Result<(), StoreError> {
+        for identity in identities(digest, hash, &judged.outcome) {
+            if let Some(row) = self.store.identity(&identity)? {
+                judged.first_seen = judged.first_seen.min(row.first_seen);
+                if row.withdrawn {
+                    judged.outcome = Outcome::Rejected(Rejection::Withdrawn);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn in_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _permit = self.pool.acquire().await.ok()?;
+        tokio::task::spawn_blocking(work).await.inspect_err(|error| tracing::error!("verifier: {error}")).ok()
+    }
+}
+
+impl Judgement {
+    /// When the verdicts that rest on this must be looked at again, whatever else happens.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Whether every signature could be judged.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+impl Judged {
+    /// What this signature is worth for an image of class `class` at `now`.
+    pub fn finding(&self, class: Option<TagType>, preview_ttl: Option<Duration>, now: Timestamp) -> Finding {
+        if matches!(self.outcome, Outcome::Verified(_)) && self.ends(class, preview_ttl).is_some_and(|end| end <= now) {
+            return Finding::Rejected(Rejection::Expired);
+        }
+        self.outcome.clone().into()
+    }
+
+    /// The earliest of the record's own end and, for what is preview, the end of its life.
+    pub fn ends(&self, class: Option<TagType>, preview_ttl: Option<Duration>) -> Option<Timestamp> {
+        let preview = [class, self.tag_type()].contains(&Some(TagType::Preview));
+        let life = preview_ttl.filter(|_| preview).map(|ttl| end_of_life(self.first_seen, ttl));
+        [self.expires_at, life].into_iter().flatten().min()
+    }
+
+    /// Whether a key verifies it, expired or not.
+    pub fn is_authentic(&self) -> bool {
+        matches!(self.outcome, Outcome::Verified(_))
+    }
+
+    /// The tag that this signature names.
+    pub fn tag(&self) -> Option<&Tag> {
+        match &self.origin {
+            Origin::Record { tag, .. } => Some(tag),
+            Origin::Found => None,
+        }
+    }
+
+    /// Whether it may speak for `tag`: a record for the tag it names, what was found for every tag.
+    pub fn bears_on(&self, tag: &Tag) -> bool {
+        self.tag().is_none_or(|named| named == tag)
+    }
+
+    fn tag_type(&self) -> Option<TagType> {
+        match &self.origin {
+            Origin::Record { tag, tag_type, .. } => tag_type.or(tag.stated_type()),
+            Origin::Found => None,
+        }
+    }
+}
+
+/// When a preview signature ends that was first seen at `first_seen`.
+pub fn end_of_life(first_seen: Timestamp, ttl: Duration) -> Timestamp {
+    first_seen.saturating_add(ttl).unwrap_or(Timestamp::MAX)
+}
+
+impl Candidate {
+    fn of_record(record: Record) -> Self {
+        Self {
+            // One that verified when it was submitted has the identity of its key beside that of its bytes.
+            verified_before: record.identities.len() > 1,
+            origin: Origin::Record {
+                id: record.id,
+                tag: record.tag,
+                repository: record.repository,
+                tag_type: record.tag_type,
+                granted: record.granted,
+            },
+            signature: record.signature,
+            payload: record.payload,
+            first_seen: record.first_seen,
+            expires_at: record.expires_at,
+        }
+    }
+
+    fn of_found(found: FoundEnvelope) -> Self {
+        Self {
+            verified_before: false,
+            origin: Origin::Found,
+            signature: found.signature,
+            payload: found.payload,
+            first_seen: found.first_seen,
+            expires_at: None,
+        }
+    }
+
+    fn judged(&self, outcome: Outcome) -> Judged {
+        Judged { origin: self.origin.clone(), outcome, first_seen: self.first_seen, expires_at: self.expires_at }
+    }
+
+    fn verify(
+        self,
+        subject: &Subject<'_>,
+        root: &TrustRoot,
+        now: Timestamp,
+        deadline: Instant,
+        clock: &Clock,
+    ) -> (Judged, [u8; 32]) {
+        if clock.instant() >= deadline {
+            return (self.judged(inconclusive()), [0; 32]);
+        }
+        match Envelope::recognise(&self.signature, self.payload.as_deref()) {
+            Ok(envelope) => (self.judged(trust::verify(&envelope, subject, root, now)), envelope.normalised_hash()),
+            Err(error) => (self.judged(Outcome::Rejected(Rejection::from(&error))), [0; 32]),
+        }
+    }
+}
+
+fn inconclusive() -> Outcome {
+    Outcome::Unknown(Inconclusive::BudgetSpent)
+}
+
+/// What makes two signatures the same one: digest, key and signed payload once a key verifies it;
+/// until then the digest and the signature in its normal form.
+pub fn identities(digest: &Digest, normalised: [u8; 32], outcome: &Outcome) -> Vec<Identity> {
+    let mut identities = vec![identity(b"signature", digest, &[&normalised])];
+    if let Outcome::Verified(verified) = outcome {
+        identities.push(identity(b"verified", digest, &[verified.signer.key_id.as_bytes(), &verified.payload_hash]));
+    }
+    identities
+}
+
+fn identity(kind: &[u8], digest: &Digest, parts: &[&[u8]]) -> Identity {
+    let mut text = [kind, b"\0", digest.algorithm().name().as_bytes(), b"\0", digest.as_bytes()].concat();
+    for part in parts {
+        text.extend_from_slice(part);
+    }
+    Identity(Digest::sha256(&text).as_bytes().try_into().expect("SHA-256 has 32 bytes"))
+}

@@ -1,0 +1,465 @@
+//! What a digest is held to in a repository, and whether it holds.
+//!
+//! A request by tag is held to the tag's statement. A request by digest carries no tag, so it is
+//! held to those of the tags it was seen under, and of the indexes that name it: if any of them is
+//! enforced, the others do not count.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use quick_cache::sync::Cache;
+
+use crate::{
+    clock::Clock,
+    oci::{Digest, Repository, Tag, TagType},
+    policy::{Decision, Finding, Reason, Statement, TrustPolicy},
+    store::{Generation, Store, StoreError},
+    trust::Inconclusive,
+    upstream::Upstreams,
+};
+
+use super::{
+    discovery::{Discovery, Urgency},
+    judge::{Judge, Judged, Judgement, Origin},
+    recent::{Asker, RecentTags, Step},
+    trusted::Trusted,
+};
+
+/// Indexes of indexes are walked up this far.
+const MAX_DEPTH: usize = 4;
+
+/// Indexes that name one child and are asked in turn.
+const MAX_PARENTS: usize = 32;
+
+/// How long "could not tell" is kept, so that the second request of a client does not wait again.
+const UNKNOWN_KEPT: Duration = Duration::from_secs(1);
+
+/// How long a refusal for want of a signature stands before the upstream is asked again.
+const REFUSAL_KEPT: Duration = Duration::from_secs(60);
+
+const CACHED_STANDINGS: usize = 65_536;
+
+pub(super) struct Standings {
+    pub(super) store: Store,
+    pub(super) judge: Arc<Judge>,
+    pub(super) trusted: Arc<Trusted>,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) discovery: Discovery,
+    pub(super) recent: RecentTags,
+    pub(super) preview_ttl: Option<Duration>,
+    /// Whether internal images are hidden from whoever has no role.
+    pub(super) isolation: bool,
+    pub(super) clock: Clock,
+    cached: Cache<(Repository, Digest, Option<Tag>), Arc<Standing>>,
+}
+
+/// A verdict on one digest, with what it rests on.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) statement: Statement,
+    pub(super) decision: Decision,
+    /// Whether this is an internal image, whose pulls are audited durably.
+    pub(super) internal: bool,
+    /// The next instant at which a signature or key begins or ends to count.
+    until: Option<Timestamp>,
+    /// When a verdict that rests on a search or a failure is looked at again.
+    recheck: Option<Instant>,
+    basis: Basis,
+}
+
+/// What a verdict was made from, read before the rows themselves: a change in between makes it void.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Basis {
+    subjects: Vec<(Subject, Generation)>,
+    trust: u64,
+}
+
+/// Something whose rows a verdict was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subject {
+    Digest(Digest),
+    Repository(Repository),
+}
+
+/// What a request by digest is known by: its tags with their classes, and its parents.
+struct Known {
+    tags: Vec<(Tag, Option<TagType>)>,
+    parents: Vec<(Digest, Arc<Standing>)>,
+}
+
+impl Standings {
+    pub(super) fn new(
+        store: Store,
+        judge: Arc<Judge>,
+        trusted: Arc<Trusted>,
+        upstreams: Arc<Upstreams>,
+        preview_ttl: Option<Duration>,
+        isolation: bool,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            discovery: Discovery::new(store.clone(), clock.clone()),
+            recent: RecentTags::new(),
+            cached: Cache::new(CACHED_STANDINGS),
+            store,
+            judge,
+            trusted,
+            upstreams,
+            preview_ttl,
+            isolation,
+            clock,
+        }
+    }
+
+    /// The verdict on a digest that was asked for by `tag`.
+    pub(super) async fn of_tag(
+        &self,
+        policy: &TrustPolicy,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Arc<Standing>, StoreError> {
+        let key = (repository.clone(), *digest, Some(tag.clone()));
+        if let Some(standing) = self.current(&key) {
+            return Ok(standing);
+        }
+        let basis = self.basis(repository, digest);
+        let mut judgement = self.judgement(repository, digest).await?;
+        let seen = self.store.tags_seen(repository, digest)?;
+        let class = class_of(tag, &seen, &judgement);
+        let statement = policy.statement_for(class);
+        let mut decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, None);
+        if self.wants_search(&decision, statement) {
+            let failure = self.search(repository, digest, statement).await;
+            judgement = self.judgement(repository, digest).await?;
+            decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, failure);
+        }
+        let internal = class == Some(TagType::Internal);
+        let standing = self.standing(statement.clone(), decision, internal, &judgement, class, basis, None);
+        self.keep(key, &standing);
+        Ok(standing)
+    }
+
+    /// The verdict on a digest that was asked for as such: as the tag its asker came by a moment
+    /// ago, else by everything that is known of it.
+    pub(super) fn of_digest<'a>(
+        &'a self,
+        policy: &'a TrustPolicy,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        asker: &'a Asker,
+        step: Step,
+    ) -> BoxFuture<'a, Result<Arc<Standing>, StoreError>> {
+        self.of_digest_at(policy, repository, *digest, asker, step, 0)
+    }
+
+    fn of_digest_at<'a>(
+        &'a self,
+        policy: &'a TrustPolicy,
+        repository: &'a Repository,
+        digest: Digest,
+        asker: &'a Asker,
+        step: Step,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Arc<Standing>, StoreError>> {
+        Box::pin(async move {
+            if let Some(tag) = self.recent.tag(repository, &digest, asker, step, self.clock.instant()) {
+                return self.of_tag(policy, repository, &tag, &digest).await;
+            }
+            let key = (repository.clone(), digest, None);
+            if let Some(standing) = self.current(&key) {
+                return Ok(standing);
+            }
+            let basis = self.basis(repository, &digest);
+            let mut judgement = self.judgement(repository, &digest).await?;
+            let known = self.known(policy, repository, digest, &judgement, asker, step, depth).await?;
+            let (statement, internal) = self.statement_of(policy, repository, &known)?;
+            let mut decision = self.decide_known(policy, &statement, &known, &judgement, None);
+            if self.wants_search(&decision, &statement) {
+                let failure = self.search(repository, &digest, &statement).await;
+                judgement = self.judgement(repository, &digest).await?;
+                decision = self.decide_known(policy, &statement, &known, &judgement, failure);
+            }
+            if internal && self.isolation {
+                decision = Decision::Refused(Reason::Invisible);
+            }
+            let class = known.tags.iter().filter_map(|(_, class)| *class).min();
+            let standing = self.standing(statement, decision, internal, &judgement, class, basis, Some(&known));
+            // A verdict that came through an asker's own tag is that asker's.
+            let own = known
+                .parents
+                .iter()
+                .all(|(parent, _)| self.recent.tag(repository, parent, asker, step, self.clock.instant()).is_none());
+            if own {
+                self.keep(key, &standing);
+            }
+            Ok(standing)
+        })
+    }
+
+    /// What is known of a digest: the tags it was seen under or that a verified record names, and
+    /// the standing of each index that names it, decided now.
+    #[expect(clippy::too_many_arguments, reason = "one step of the walk above, with its state")]
+    async fn known(
+        &self,
+        policy: &TrustPolicy,
+        repository: &Repository,
+        digest: Digest,
+        judgement: &Judgement,
+        asker: &Asker,
+        step: Step,
+        depth: usize,
+    ) -> Result<Known, StoreError> {
+        let seen = self.store.tags_seen(repository, &digest)?;
+        let mut tags: BTreeSet<Tag> = seen.iter().cloned().collect();
+        tags.extend(
+            judgement
+                .signatures
+                .iter()
+                .filter(|judged| judged.is_authentic())
+                .filter_map(|judged| judged.tag().cloned()),
+        );
+        let tags = tags
+            .into_iter()
+            .map(|tag| {
+                let class = class_of(&tag, &seen, judgement);
+                (tag, class)
+            })
+            .collect();
+        let mut parents = Vec::new();
+        if depth < MAX_DEPTH {
+            for parent in self.store.parents(repository, &digest)?.into_iter().take(MAX_PARENTS) {
+                let standing = self.of_digest_at(policy, repository, parent, asker, step, depth + 1).await?;
+                parents.push((parent, standing));
+            }
+        }
+        Ok(Known { tags, parents })
+    }
+
+    /// The statement that a digest is held to, and whether it is internal.
+    fn statement_of(
+        &self,
+        policy: &TrustPolicy,
+        repository: &Repository,
+        known: &Known,
+    ) -> Result<(Statement, bool), StoreError> {
+        let enforced_tag =
+            known.tags.iter().map(|(_, class)| (policy.statement_for(*class), *class)).find(|(s, _)| s.is_enforced());
+        let enforced_parent = known.parents.iter().find(|(_, parent)| parent.statement.is_enforced());
+        // Hidden only while no tag shows it to everybody.
+        let internal = match known.tags.as_slice() {
+            [] if !known.parents.is_empty() => known.parents.iter().all(|(_, parent)| parent.internal),
+            [] => self.isolation && self.store.knows_internal_tags(repository)?,
+            tags => tags.iter().all(|(_, class)| *class == Some(TagType::Internal)),
+        };
+        let statement = match (enforced_tag, enforced_parent) {
+            (Some((statement, _)), _) => statement.clone(),
+            (None, Some((_, parent))) => parent.statement.clone(),
+            (None, None) if known.tags.is_empty() && known.parents.is_empty() => {
+                if self.store.knows_enforced_tags(repository)? {
+                    policy.unknown_digest()
+                } else {
+                    policy.statement_for(None).clone()
+                }
+            }
+            (None, None) => policy.statement_for(None).clone(),
+        };
+        Ok((statement, internal))
+    }
+
+    fn decide_known(
+        &self,
+        policy: &TrustPolicy,
+        statement: &Statement,
+        known: &Known,
+        judgement: &Judgement,
+        failure: Option<Inconclusive>,
+    ) -> Decision {
+        // A parent admits by what it was verified under: one served under audit admits nothing that
+        // an enforced tag or parent knows.
+        let admitting = known.parents.iter().find_map(|(_, parent)| match &parent.decision {
+            Decision::Verified(signer) if parent.statement.is_enforced() || !statement.is_enforced() => {
+                Some(signer.clone())
+            }
+            _ => None,
+        });
+        if let Some(signer) = admitting {
+            return Decision::Verified(signer);
+        }
+        let candidates: Vec<_> = known
+            .tags
+            .iter()
+            .filter(|(_, class)| policy.statement_for(*class).is_enforced() == statement.is_enforced())
+            .collect();
+        let mut refusal = None;
+        for (tag, class) in candidates {
+            match self.decide(statement, *class, |judged| judged.bears_on(tag), judgement, failure) {
+                verified @ (Decision::Verified(_) | Decision::Skipped) => return verified,
+                other => refusal = refusal.or(Some(other)),
+            }
+        }
+        match refusal {
+            Some(refusal) => refusal,
+            None => {
+                let of_parent = known.parents.iter().find_map(|(_, parent)| parent.decision.reason());
+                let own = self.decide(statement, None, |judged| judged.tag().is_none(), judgement, failure);
+                match (own, of_parent) {
+                    // What its index lacks says more than that it has no signature of its own.
+                    (Decision::Refused(Reason::Unsigned), Some(reason)) => Decision::Refused(reason.clone()),
+                    (own, _) => own,
+                }
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        statement: &Statement,
+        class: Option<TagType>,
+        bears: impl Fn(&Judged) -> bool,
+        judgement: &Judgement,
+        failure: Option<Inconclusive>,
+    ) -> Decision {
+        if class == Some(TagType::Internal) && self.isolation {
+            return Decision::Refused(Reason::Invisible);
+        }
+        let now = self.clock.now();
+        let findings: Vec<Finding> = judgement
+            .signatures
+            .iter()
+            .filter(|judged| bears(judged))
+            .map(|judged| judged.finding(class, self.preview_ttl, now))
+            .chain(failure.map(Finding::Unknown))
+            .collect();
+        statement.decide(&findings)
+    }
+
+    fn wants_search(&self, decision: &Decision, statement: &Statement) -> bool {
+        statement.is_enforced() && matches!(decision, Decision::Refused(reason) if *reason != Reason::Invisible)
+    }
+
+    /// Looks for signatures at the upstream; what could not be looked for is a finding of its own.
+    async fn search(&self, repository: &Repository, digest: &Digest, statement: &Statement) -> Option<Inconclusive> {
+        let urgency = if statement.is_enforced() { Urgency::Enforced } else { Urgency::Audited };
+        let upstream = self.upstreams.of(repository.registry())?;
+        self.discovery.search(&upstream, repository, digest, urgency).await.err().map(|_| Inconclusive::UpstreamFailed)
+    }
+
+    /// A search that nobody waits for.
+    pub(super) async fn search_audited(&self, repository: &Repository, digest: &Digest) {
+        if let Some(upstream) = self.upstreams.of(repository.registry()) {
+            // The outcome is in the log and, where something was found, in the store.
+            let _failure_is_logged = self.discovery.search(&upstream, repository, digest, Urgency::Audited).await;
+        }
+    }
+
+    async fn judgement(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Judgement>, StoreError> {
+        let manifest = self.store.manifest(digest)?.map(|held| held.bytes);
+        self.judge.image(repository, digest, manifest.as_ref()).await
+    }
+
+    fn basis(&self, repository: &Repository, digest: &Digest) -> Basis {
+        let trust = self.trusted.generation();
+        let subjects = [Subject::Digest(*digest), Subject::Repository(repository.clone())]
+            .into_iter()
+            .map(|subject| {
+                let generation = self.generation(&subject);
+                (subject, generation)
+            })
+            .collect();
+        Basis { subjects, trust }
+    }
+
+    fn generation(&self, subject: &Subject) -> Generation {
+        match subject {
+            Subject::Digest(digest) => self.store.generation_of(digest),
+            Subject::Repository(repository) => self.store.generation_of(repository),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "gathers what the walk has found")]
+    fn standing(
+        &self,
+        statement: Statement,
+        decision: Decision,
+        internal: bool,
+        judgement: &Judgement,
+        class: Option<TagType>,
+        mut basis: Basis,
+        known: Option<&Known>,
+    ) -> Arc<Standing> {
+        let now = self.clock.instant();
+        let parents = || known.iter().flat_map(|known| &known.parents).map(|(_, parent)| parent);
+        let mut until = judgement.until();
+        for judged in &judgement.signatures {
+            let end = judged.ends(class, self.preview_ttl).filter(|end| *end > self.clock.now());
+            until = earliest(until, end);
+        }
+        let mut recheck = match &decision {
+            _ if !judgement.is_complete() => Some(now + UNKNOWN_KEPT),
+            Decision::Refused(Reason::Unknown(_)) | Decision::Unverified(Reason::Unknown(_)) => {
+                Some(now + UNKNOWN_KEPT)
+            }
+            Decision::Refused(_) => Some(now + REFUSAL_KEPT),
+            _ => None,
+        };
+        for parent in parents() {
+            until = earliest(until, parent.until);
+            recheck = earliest(recheck, parent.recheck);
+            for subject in &parent.basis.subjects {
+                if !basis.subjects.contains(subject) {
+                    basis.subjects.push(subject.clone());
+                }
+            }
+            if parent.basis.trust != basis.trust {
+                recheck = Some(now);
+            }
+        }
+        Arc::new(Standing { statement, decision, internal, until, recheck, basis })
+    }
+
+    /// The verdict that is kept, if everything it rests on is as it was.
+    fn current(&self, key: &(Repository, Digest, Option<Tag>)) -> Option<Arc<Standing>> {
+        let standing = self.cached.get(key)?;
+        self.holds(&standing).then_some(standing)
+    }
+
+    pub(super) fn holds(&self, standing: &Standing) -> bool {
+        standing.basis.trust == self.trusted.generation()
+            && standing.until.is_none_or(|until| self.clock.now() < until)
+            && standing.recheck.is_none_or(|recheck| self.clock.instant() < recheck)
+            && standing.basis.subjects.iter().all(|(subject, generation)| self.generation(subject) == *generation)
+    }
+
+    fn keep(&self, key: (Repository, Digest, Option<Tag>), standing: &Arc<Standing>) {
+        self.cached.insert(key, standing.clone());
+    }
+}
+
+/// The class of a tag: its first word says, or a verified record that names it, unless the
+/// repository serves the digest under another tag too.
+fn class_of(tag: &Tag, seen: &[Tag], judgement: &Judgement) -> Option<TagType> {
+    tag.stated_type().or_else(|| {
+        if seen.iter().any(|other| other != tag) {
+            return None;
+        }
+        judgement.signatures.iter().find_map(|judged| match &judged.origin {
+            Origin::Record { tag: named, tag_type, granted: true, .. } if named == tag && judged.is_authentic() => {
+                *tag_type
+            }
+            _ => None,
+        })
+    })
+}
+
+fn earliest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -159,6 +159,31 @@ impl Puller {
         Err(refusal.unwrap_or_else(|| Refused { reason: Reason::Absent, statement: self.policy.unknown_digest() }))
     }
 
+    /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
+    /// are for the judge: nothing was decided about them, so nothing of them may be served.
+    pub async fn subject(&self, repository: &Repository, digest: &Digest) -> Option<bytes::Bytes> {
+        let upstream = self.upstreams.of(repository.registry())?;
+        let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::debug!("{repository}@{digest} is not there to check a signature against: {error}");
+                return None;
+            }
+        };
+        let sighting = Sighting {
+            repository: repository.clone(),
+            digest: *digest,
+            manifest: Some((manifest.bytes.clone(), manifest.media_type.to_string())),
+            tag: None,
+            children: manifest.children().map(|child| child.digest).collect(),
+            at: self.clock.now(),
+        };
+        if let Err(error) = self.store.remember(sighting).await {
+            tracing::warn!("the memory of {repository} was not written: {error}");
+        }
+        Some(manifest.bytes.clone())
+    }
+
     /// The registry that serves `repository`, if it is configured.
     pub fn upstream_of(&self, repository: &Repository) -> Result<Arc<Upstream>, Refused> {
         self.upstreams

@@ -191,11 +191,23 @@ impl Puller {
             .ok_or_else(|| Refused { reason: Reason::UnknownRegistry, statement: self.policy.unknown_digest() })
     }
 
-    /// The statement for a reference before anything is known of it but its name.
-    pub fn statement_for(&self, reference: &Reference) -> Statement {
+    /// The statement that a request would be held to, for when it is not even tried.
+    pub async fn statement_of(&self, ask: &Ask) -> Statement {
+        match &ask.reference {
+            Reference::Tag(_) => self.statement_when_broken(&ask.reference),
+            Reference::Digest(digest) => match self.standing_of_digest(ask, digest).await {
+                Ok(standing) => standing.statement.clone(),
+                Err(refused) => refused.statement,
+            },
+        }
+    }
+
+    /// The statement for a request whose decision broke down: what a tag says of itself, and for a
+    /// digest, of which nothing can be asked, the strictest.
+    pub fn statement_when_broken(&self, reference: &Reference) -> Statement {
         match reference {
             Reference::Tag(tag) => self.policy.statement_for(tag.stated_type()).clone(),
-            Reference::Digest(_) => self.policy.statement_for(None).clone(),
+            Reference::Digest(_) => self.policy.unknown_digest(),
         }
     }
 

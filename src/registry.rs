@@ -1,1 +1,245 @@
-//! (module registry)
+//! `/v2/`: the registry that clients see. Paths become an enum at the door, decisions come from
+//! `pull`, and what leaves is what was admitted, or a refusal that stops the client.
+//!
+//! Nothing here knows a rule of policy, and nothing here challenges: a mirror that asks for
+//! credentials is walked round, and may be sent the user's Docker Hub password.
+
+mod client;
+mod refusal;
+mod respond;
+mod route;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    oci::{Digest, ErrorCode, Reference, RegistryName, Tag},
+    policy::Reason,
+    pull::{Ask, Asker, Puller, Refused},
+    telemetry::{Drain, Metrics, Peer},
+    upstream::UpstreamError,
+};
+
+pub use self::respond::Body;
+
+use self::{
+    client::Client,
+    refusal::Message,
+    route::{Route, RouteError, Target},
+};
+
+/// A pull is decided within this, or refused: the upstream's own limits end earlier.
+const DECISION_LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Clone)]
+pub struct Registry {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    puller: Arc<Puller>,
+    canonical: RegistryName,
+    drain: Drain,
+    metrics: Metrics,
+}
+
+impl Registry {
+    /// `canonical` is the registry that bare paths mean.
+    pub fn new(puller: Arc<Puller>, canonical: RegistryName, drain: Drain, metrics: Metrics) -> Self {
+        Self { parts: Arc::new(Parts { puller, canonical, drain, metrics }) }
+    }
+
+    /// Answers one request. The body of a request is never read: nothing is pushed here.
+    pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        let client = Client::of(request);
+        let route = Route::parse(request, &self.parts.canonical);
+        let head = request.method() == Method::HEAD;
+        let mut response = match route {
+            Ok(route) => self.parts.route(route, request.headers(), &client).await,
+            Err(error) => self.parts.misrouted(&error, &client),
+        };
+        if head {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+}
+
+impl Parts {
+    async fn route(&self, route: Route, headers: &HeaderMap, client: &Client) -> Response<Body> {
+        match route {
+            Route::Base => respond::base(),
+            Route::TooOld => respond::too_old(),
+            Route::Discover => respond::json(&json!({ "extensions": [] })),
+            Route::Manifest { target, reference } => self.manifest(&target, reference, client).await,
+            Route::Blob { target, digest } => self.blob(&target, &digest, headers, client).await,
+            Route::Tags { target, query } => self.tags(&target, &query, client).await,
+            Route::Referrers { target, digest, query } => self.referrers(&target, &digest, &query, client).await,
+        }
+    }
+
+    async fn manifest(&self, target: &Target, reference: Reference, client: &Client) -> Response<Body> {
+        let ask = Ask { repository: target.repository.clone(), reference, asker: client.asker.clone() };
+        if self.drain.is_draining() {
+            let statement = self.puller.statement_of(&ask).await;
+            return self.refused(
+                target,
+                Some(&ask.reference),
+                &Refused { reason: Reason::ShuttingDown, statement },
+                client,
+            );
+        }
+        let deciding =
+            AssertUnwindSafe(tokio::time::timeout(DECISION_LIMIT, self.puller.manifest(&ask))).catch_unwind();
+        let decided = match deciding.await {
+            Ok(Ok(decided)) => decided,
+            // A decision that broke down, or did not come, has decided nothing.
+            broken => {
+                if broken.is_err() {
+                    self.metrics.panicked();
+                }
+                let reason = if broken.is_err() { Reason::Internal } else { Reason::Upstream("timeout") };
+                Err(Refused { reason, statement: self.puller.statement_when_broken(&ask.reference) })
+            }
+        };
+        match decided {
+            Ok(admitted) => {
+                let outcome = if admitted.warning().is_some() { "unverified" } else { "admitted" };
+                self.metrics.decision(outcome, "-").inc();
+                respond::manifest(&admitted)
+            }
+            Err(refused) => self.refused(target, Some(&ask.reference), &refused, client),
+        }
+    }
+
+    async fn blob(&self, target: &Target, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {
+        let admitted = match self.puller.blob(&target.repository, digest, &client.asker).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return refusal::blob(target, digest, &refused),
+        };
+        let upstream = match self.puller.upstream_of(&target.repository) {
+            Ok(upstream) => upstream,
+            Err(refused) => return refusal::blob(target, digest, &refused),
+        };
+        let range = headers.get(header::RANGE).filter(|range| respond::is_single_range(range));
+        match upstream.blob(&target.repository, digest, client.head, range).await {
+            Ok(answer) => respond::blob(&admitted, answer),
+            Err(error) if error.is_absent() => {
+                refusal::error(ErrorCode::BlobUnknown, "the upstream does not have this blob")
+            }
+            Err(error) => unavailable(&error),
+        }
+    }
+
+    async fn tags(&self, target: &Target, query: &str, client: &Client) -> Response<Body> {
+        let upstream = match self.puller.upstream_of(&target.repository) {
+            Ok(upstream) => upstream,
+            Err(refused) => return self.refused(target, None, &refused, client),
+        };
+        let listed = match upstream.open_to_anonymous(&target.repository).await {
+            Ok(true) => upstream.tags(&target.repository, query).await,
+            Ok(false) => Err(UpstreamError::NotFound),
+            Err(error) => Err(error),
+        };
+        let answer = match listed {
+            Ok(answer) => answer,
+            Err(error) if error.is_absent() => {
+                return refusal::error(ErrorCode::NameUnknown, "the upstream does not have this repository");
+            }
+            Err(error) => return unavailable(&error),
+        };
+        let tags: Vec<Tag> = answer.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+        if let Err(error) = self.puller.saw_tags(&target.repository, &tags).await {
+            tracing::error!("the store failed: {error}");
+            return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
+        }
+        let shown: Vec<_> = tags.iter().filter(|tag| self.shows(target, tag)).collect();
+        respond::tags(&target.shown, &shown, answer.next.as_deref())
+    }
+
+    fn shows(&self, target: &Target, tag: &Tag) -> bool {
+        self.puller.shows_tag(tag)
+            && tag.artifact().is_none_or(|artifact| {
+                self.puller.shows_artifacts_of(&target.repository, &artifact.subject).unwrap_or(false)
+            })
+    }
+
+    async fn referrers(&self, target: &Target, digest: &Digest, query: &str, client: &Client) -> Response<Body> {
+        let upstream = match self.puller.upstream_of(&target.repository) {
+            Ok(upstream) => upstream,
+            Err(refused) => return self.refused(target, None, &refused, client),
+        };
+        let visible = match self.puller.shows_artifacts_of(&target.repository, digest) {
+            Ok(true) => upstream.open_to_anonymous(&target.repository).await,
+            Ok(false) => Ok(false),
+            Err(refused) => return refusal::blob(target, digest, &refused),
+        };
+        let listed = match visible {
+            Ok(true) => upstream.referrers(&target.repository, digest, query).await,
+            Ok(false) => Err(UpstreamError::NotFound),
+            Err(error) => Err(error),
+        };
+        match listed {
+            Ok(answer) => respond::referrers(answer, &target.shown, digest),
+            // Without the API a client looks for the fallback tag.
+            Err(error) if error.is_absent() => {
+                refusal::error(ErrorCode::ManifestUnknown, "the upstream lists no referrers")
+            }
+            Err(error) => unavailable(&error),
+        }
+    }
+
+    /// The answer to a manifest that does not leave.
+    fn refused(
+        &self,
+        target: &Target,
+        reference: Option<&Reference>,
+        refused: &Refused,
+        client: &Client,
+    ) -> Response<Body> {
+        let Refused { reason, statement } = refused;
+        let image = target.image(reference);
+        self.metrics.decision(if statement.is_enforced() { "refused" } else { "not-served" }, reason.code()).inc();
+        let text = format!("{image}: {reason}");
+        match reason {
+            Reason::Absent | Reason::Invisible if target.mode.is_direct() || !statement.is_enforced() => {
+                refusal::error(ErrorCode::ManifestUnknown, &text)
+            }
+            reason if statement.is_enforced() => {
+                let message = Message::refused(&image, reason, &statement.name);
+                refusal::manifest(&message, target.mode, client, reference)
+            }
+            Reason::ShuttingDown | Reason::Unknown(_) => refusal::error(ErrorCode::Unavailable, &text),
+            Reason::Upstream("timeout") => refusal::status(StatusCode::GATEWAY_TIMEOUT, &text),
+            Reason::Internal => refusal::status(StatusCode::INTERNAL_SERVER_ERROR, &text),
+            _ => refusal::status(StatusCode::BAD_GATEWAY, &text),
+        }
+    }
+
+    fn misrouted(&self, error: &RouteError, client: &Client) -> Response<Body> {
+        match error {
+            RouteError::Method => refusal::error(ErrorCode::Unsupported, "this registry is read-only"),
+            RouteError::NotFound => refusal::status(StatusCode::NOT_FOUND, "no such path in the registry API"),
+            RouteError::Name(error) => refusal::error(ErrorCode::NameInvalid, &error.to_string()),
+            RouteError::Reference(error) => refusal::error(ErrorCode::ManifestInvalid, &error.to_string()),
+            RouteError::Digest(error) => refusal::error(ErrorCode::DigestInvalid, &error.to_string()),
+            RouteError::UnknownRegistry { name, mode } => {
+                self.metrics.decision("refused", Reason::UnknownRegistry.code()).inc();
+                let message = Message::refused(name, &Reason::UnknownRegistry, "upstreams");
+                refusal::manifest(&message, *mode, client, None)
+            }
+        }
+    }
+}
+
+/// An upstream that failed where nothing is enforced: the client may go elsewhere.
+fn unavailable(error: &UpstreamError) -> Response<Body> {
+    let status = match error {
+        UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    refusal::status(status, &error.to_string())
+}

@@ -1,0 +1,93 @@
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::{Method, Request, header};
+
+use crate::{pull::Asker, telemetry::Peer};
+
+/// Who asks, as far as the form of an answer depends on it. A decision never does.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) family: Family,
+    /// Whether a reason phrase may be lost on the way.
+    pub(super) behind_hop: bool,
+    pub(super) head: bool,
+    pub(super) asker: Asker,
+}
+
+/// What a client makes of a refusal; measured, since no specification says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// dockerd with its classic image store.
+    Docker,
+    /// The tools of containers/image: podman, skopeo, buildah, CRI-O.
+    Containers,
+    /// Tools that know no mirrors and print what they get.
+    NoMirrors,
+    Other,
+}
+
+const CONTAINERS: [&str; 5] = ["containers/", "skopeo/", "libpod/", "buildah/", "cri-o/"];
+
+const NO_MIRRORS: [&str; 8] =
+    ["go-containerregistry", "crane", "oras", "cosign", "notation", "regclient", "regctl", "curl/"];
+
+/// Longer ones tell nobody apart.
+const MAX_USER_AGENT: usize = 256;
+
+impl Client {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let agent = agent.get(..MAX_USER_AGENT).unwrap_or(agent);
+        let peer = request.extensions().get::<Peer>();
+        Self {
+            family: Family::of(agent),
+            // Without a peer nothing is known of the way, so the form that survives every way is taken.
+            behind_hop: peer.is_none_or(|peer| peer.behind_hop),
+            head: request.method() == Method::HEAD,
+            asker: Asker {
+                address: peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client),
+                user_agent: agent.into(),
+            },
+        }
+    }
+}
+
+impl Family {
+    fn of(agent: &str) -> Self {
+        let starts = |prefix: &str| agent.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        if starts("docker/") {
+            Self::Docker
+        } else if CONTAINERS.into_iter().any(starts) {
+            Self::Containers
+        } else if NO_MIRRORS.into_iter().any(starts) {
+            Self::NoMirrors
+        } else {
+            Self::Other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_agents_tell_how_a_client_reads_a_refusal() {
+        for (agent, expected) in [
+            ("docker/20.10.24+dfsg1 go/go1.19.8 UpstreamClient(Docker-Client/20.10)", Family::Docker),
+            ("containers/5.24.1 (github.com/containers/image)", Family::Containers),
+            ("skopeo/1.9.3", Family::Containers),
+            ("Buildah/1.28.2", Family::Containers),
+            ("cri-o/1.28", Family::Containers),
+            ("go-containerregistry/v0.20", Family::NoMirrors),
+            ("cosign/v2.5.0 (linux; amd64) go-containerregistry/v0.20.3", Family::NoMirrors),
+            ("oras-go", Family::NoMirrors),
+            ("curl/7.88.1", Family::NoMirrors),
+            ("containerd/1.6.20", Family::Other),
+            ("buildkit/v0.11", Family::Other),
+            ("", Family::Other),
+        ] {
+            assert_eq!(Family::of(agent), expected, "{agent}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What leaves: admitted content and plain answers, with their headers. It knows no rules.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use serde_json::json;
+
+use crate::{
+    oci::{Digest, Manifest, MediaType, Tag},
+    pull::Admitted,
+    upstream::{BlobAnswer, ReferrersAnswer, UpstreamBody, UpstreamError},
+};
+
+pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+const NEVER_CACHED: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// What the body of an answer is made of.
+#[derive(Debug)]
+pub enum Body {
+    Whole(Bytes),
+    Upstream(UpstreamBody),
+}
+
+impl Body {
+    pub(super) fn empty() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Whole(text.into())
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Distribution specification, "Determining Support".
+pub(super) fn base() -> Response<Body> {
+    json(&json!({}))
+}
+
+pub(super) fn too_old() -> Response<Body> {
+    let text = "This client is too old for this registry: Docker 20.10 or newer is needed.\n";
+    let mut response = uncached(StatusCode::NOT_FOUND, Body::from(text.to_owned()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = uncached(StatusCode::OK, Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The one way for a manifest to leave.
+pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
+    let manifest = admitted.content();
+    let mut response = uncached(StatusCode::OK, Body::Whole(manifest.bytes.clone()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, ascii(manifest.media_type.as_str()));
+    headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&manifest.digest));
+    headers.insert(header::ETAG, etag(&manifest.digest));
+    if let Some(text) = admitted.warning() {
+        headers.insert(header::WARNING, warning(text));
+    }
+    response
+}
+
+/// A blob on its way from the upstream.
+pub(super) fn blob(admitted: &Admitted<Digest>, answer: BlobAnswer) -> Response<Body> {
+    let digest = admitted.content();
+    let mut response = uncached(answer.status, Body::Upstream(answer.body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if answer.status.is_success() {
+        // One client may keep it; a cache between us would serve it past the gate.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+        headers.insert(header::ETAG, etag(digest));
+    }
+    if let Some(length) = answer.content_length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if let Some(range) = answer.content_range {
+        headers.insert(header::CONTENT_RANGE, range);
+    }
+    response
+}
+
+pub(super) fn tags(name: &str, tags: &[&Tag], next: Option<&str>) -> Response<Body> {
+    let mut response = json(&json!({ "name": name, "tags": tags }));
+    if let Some(link) = next.and_then(|query| next_page(name, "tags/list", query)) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+pub(super) fn referrers(answer: ReferrersAnswer, name: &str, subject: &Digest) -> Response<Body> {
+    let mut response = uncached(StatusCode::OK, Body::Whole(answer.bytes));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, ascii(MediaType::OCI_INDEX.as_str()));
+    if let Some(filters) = answer.filters_applied {
+        headers.insert(OCI_FILTERS_APPLIED, filters);
+    }
+    let next = answer.next.and_then(|query| next_page(name, &format!("referrers/{subject}"), &query));
+    if let Some(link) = next {
+        headers.insert(header::LINK, link);
+    }
+    response
+}
+
+/// An answer that no cache may keep, as all are unless they say otherwise.
+pub(super) fn uncached(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, NEVER_CACHED);
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+/// Distribution specification, "Warnings": `299 - "…"`.
+pub(super) fn warning(text: &str) -> HeaderValue {
+    let mut quoted = String::with_capacity(text.len() + 10);
+    quoted.push_str("299 - \"");
+    for c in text.chars().filter(|c| (' '..='~').contains(c)) {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    ascii(&quoted)
+}
+
+pub(super) fn digest_value(digest: &Digest) -> HeaderValue {
+    ascii(&digest.to_string())
+}
+
+/// Whether a Range header asks for one range of bytes; what is anything else is ignored, as RFC 9110
+/// section 14.2 allows, and the whole blob is sent.
+pub(super) fn is_single_range(range: &HeaderValue) -> bool {
+    let Some((first, last)) = range.to_str().ok().and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {
+        return false;
+    };
+    let number = |text: &str| text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
+    let ordered = match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) => first <= last,
+        _ => true,
+    };
+    number(first) && number(last) && ordered && !(first.is_empty() && last.is_empty())
+}
+
+fn next_page(name: &str, path: &str, query: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("</v2/{name}/{path}?{query}>; rel=\"next\"")).ok()
+}
+
+fn etag(digest: &Digest) -> HeaderValue {
+    ascii(&format!("\"{digest}\""))
+}
+
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("the text was made of printable ASCII")
+}

@@ -1,0 +1,172 @@
+use http::{Method, Request, header};
+
+use crate::oci::{Digest, DigestError, Reference, ReferenceError, RegistryName, Repository, RepositoryError};
+
+/// What a request asks for. Past this point nobody looks at a path again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/v2/`: is this a registry?
+    Base,
+    /// `/v1/`: a client from before 2014.
+    TooOld,
+    /// `/v2/_oci/ext/discover`.
+    Discover,
+    Manifest {
+        target: Target,
+        reference: Reference,
+    },
+    Blob {
+        target: Target,
+        digest: Digest,
+    },
+    Tags {
+        target: Target,
+        query: String,
+    },
+    Referrers {
+        target: Target,
+        digest: Digest,
+        query: String,
+    },
+}
+
+/// A repository, and how it was addressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) repository: Repository,
+    pub(super) mode: Mode,
+    /// The name as it was asked for.
+    pub(super) shown: String,
+}
+
+/// Whether the client may have another endpoint to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// A bare path: what a mirror gets, and what a direct pull of the default upstream looks like.
+    Mirror,
+    /// `ns=` names the registry that we stand in for.
+    MirrorNs,
+    /// The registry is named in the path: we are the client's only endpoint.
+    Direct,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RouteError {
+    Method,
+    NotFound,
+    Name(RepositoryError),
+    Reference(ReferenceError),
+    Digest(DigestError),
+    UnknownRegistry { name: String, mode: Mode },
+}
+
+impl Route {
+    /// Distribution specification, "Endpoints". `canonical` is the registry that a bare name means.
+    pub(super) fn parse<B>(request: &Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
+        let path = request.uri().path();
+        if path == "/v1" || path.starts_with("/v1/") {
+            return Ok(Self::TooOld);
+        }
+        let rest = path.strip_prefix("/v2").ok_or(RouteError::NotFound)?;
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(RouteError::Method);
+        }
+        let rest = match rest {
+            "" | "/" => return Ok(Self::Base),
+            "/_oci/ext/discover" => return Ok(Self::Discover),
+            _ => rest.strip_prefix('/').ok_or(RouteError::NotFound)?,
+        };
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        // A name may hold any of these words, so the path is read from its end.
+        let mut segments = rest.rsplitn(3, '/');
+        let (last, kind, name) = (segments.next(), segments.next(), segments.next());
+        let (Some(last), Some(kind), Some(name)) = (last, kind, name) else { return Err(RouteError::NotFound) };
+        let target = || Target::parse(name, &query, request, canonical);
+        match kind {
+            "manifests" => Ok(Self::Manifest { target: target()?, reference: reference(last)? }),
+            "blobs" => Ok(Self::Blob { target: target()?, digest: digest(last)? }),
+            "referrers" => {
+                let query = query.only(&["artifactType"]);
+                Ok(Self::Referrers { target: target()?, digest: digest(last)?, query })
+            }
+            "tags" if last == "list" => Ok(Self::Tags { target: target()?, query: query.only(&["n", "last"]) }),
+            _ => Err(RouteError::NotFound),
+        }
+    }
+}
+
+impl Target {
+    fn parse<B>(name: &str, query: &Query, request: &Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let named = match query.values("ns").as_slice() {
+            [] => None,
+            // BuildKit names the host it speaks to, also where that is the registry itself.
+            [ns] if host.is_some_and(|host| host.eq_ignore_ascii_case(ns)) => None,
+            [ns] => Some(ns.parse::<RegistryName>().map_err(|_| unknown_registry(ns, Mode::MirrorNs))?),
+            _ => return Err(unknown_registry("several names in ns=", Mode::MirrorNs)),
+        };
+        let (repository, mode) = match (named, name.split_once('/')) {
+            (Some(registry), _) => (Repository::new(&registry, name), Mode::MirrorNs),
+            (None, Some((first, path))) if RegistryName::is_named_by(first) => {
+                let registry = first.parse().map_err(|_| unknown_registry(first, Mode::Direct))?;
+                (Repository::new(&registry, path), Mode::Direct)
+            }
+            (None, _) => (Repository::new(canonical, name), Mode::Mirror),
+        };
+        Ok(Self { repository: repository.map_err(RouteError::Name)?, mode, shown: name.to_owned() })
+    }
+
+    /// The image as the client named it.
+    pub(super) fn image(&self, reference: Option<&Reference>) -> String {
+        match reference {
+            Some(Reference::Tag(tag)) => format!("{}:{tag}", self.shown),
+            Some(Reference::Digest(digest)) => format!("{}@{digest}", self.shown),
+            None => self.shown.clone(),
+        }
+    }
+}
+
+impl Mode {
+    pub(super) fn is_direct(self) -> bool {
+        self == Self::Direct
+    }
+}
+
+/// A query as pairs, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Self {
+        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    fn values(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The parameters that may go on to the upstream, encoded anew.
+    fn only(&self, names: &[&str]) -> String {
+        let kept = self.0.iter().filter(|(key, _)| names.contains(&key.as_str()));
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
+    }
+}
+
+fn reference(text: &str) -> Result<Reference, RouteError> {
+    unescape_colon(text).parse().map_err(|error| match error {
+        ReferenceError::Digest(error) => RouteError::Digest(error),
+        error @ ReferenceError::Tag(_) => RouteError::Reference(error),
+    })
+}
+
+fn digest(text: &str) -> Result<Digest, RouteError> {
+    unescape_colon(text).parse().map_err(RouteError::Digest)
+}
+
+/// The colon of a digest is the one character that clients escape without need.
+fn unescape_colon(text: &str) -> String {
+    text.replacen("%3A", ":", 1).replacen("%3a", ":", 1)
+}
+
+fn unknown_registry(name: &str, mode: Mode) -> RouteError {
+    RouteError::UnknownRegistry { name: name.to_owned(), mode }
+}

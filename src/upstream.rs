@@ -6,18 +6,43 @@
 //! anybody but the registry and its token service, and a client's own credentials: no function
 //! takes any.
 
+mod addresses;
+mod answers;
+mod body;
+mod challenge;
 mod client;
+mod connector;
 mod error;
+mod flights;
 mod presets;
+mod redirects;
+mod tls;
+mod tokens;
+mod transport;
 
-use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use url::Url;
 
+use self::{
+    client::Requests,
+    connector::Endpoint,
+    tls::{CaError, Roots},
+    tokens::{Credentials, Realms, Tokens},
+    transport::Transport,
+};
 use crate::{clock::Clock, oci::RegistryName};
 
-pub use self::client::{BlobAnswer, FetchedManifest, ReferrersAnswer, TagsAnswer, Upstream, UpstreamBody};
+pub use self::answers::{BlobAnswer, FetchedManifest, ReferrersAnswer, TagsAnswer};
+pub use self::body::UpstreamBody;
+pub use self::client::Upstream;
 pub use self::error::{Phase, RealmRefusal, RedirectRefusal, UpstreamError};
 
 /// What the registries are and how patient we are with them.
@@ -79,8 +104,9 @@ pub type OnCall = Arc<dyn Fn(&'static str, &'static str) + Send + Sync>;
 
 /// Every registry that is configured or ready by name.
 pub struct Upstreams {
-    by_name: HashMap<RegistryName, Arc<Upstream>>,
+    by_name: HashMap<Box<str>, Arc<Upstream>>,
     by_host: HashMap<String, RegistryName>,
+    canonical: RegistryName,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,14 +130,41 @@ pub enum UpstreamSetupError {
 }
 
 impl Upstreams {
+    /// Reads the certificate files; connects to nothing.
     pub fn new(config: Config, clock: Clock, on_call: OnCall) -> Result<Self, UpstreamSetupError> {
-        let _ = (config, clock, on_call, presets::all().count(), presets::realm_of);
-        Ok(Self { by_name: HashMap::new(), by_host: HashMap::new() })
+        let roots = Roots::of_platform();
+        let canonical = config.default.name.clone();
+        let mut by_name = HashMap::new();
+        let mut by_host = HashMap::new();
+        for upstream in std::iter::once(config.default).chain(config.others) {
+            let name = upstream.name.clone();
+            if let Some(host) = &upstream.host
+                && by_host.insert(host.to_ascii_lowercase(), name.clone()).is_some()
+            {
+                return Err(UpstreamSetupError::DuplicateHost { name, host: host.clone() });
+            }
+            let built = upstream.build(&roots, &config.limits, &clock, &on_call)?;
+            if by_name.insert(name.as_str().into(), Arc::new(built)).is_some() {
+                return Err(UpstreamSetupError::DuplicateName { name });
+            }
+        }
+        for preset in presets::all() {
+            if !by_name.contains_key(preset.name.as_str()) {
+                let name = preset.name.as_str().into();
+                by_name.insert(name, Arc::new(preset.build(&roots, &config.limits, &clock, &on_call)?));
+            }
+        }
+        Ok(Self { by_name, by_host, canonical })
+    }
+
+    /// The registry that bare paths mean.
+    pub fn canonical(&self) -> &RegistryName {
+        &self.canonical
     }
 
     /// The upstream of a canonical registry name; none: nobody configured it, and it is not asked.
     pub fn of(&self, registry: &str) -> Option<Arc<Upstream>> {
-        self.by_name.iter().find(|(name, _)| name.as_str() == registry).map(|(_, upstream)| Arc::clone(upstream))
+        self.by_name.get(registry).map(Arc::clone)
     }
 
     /// The registry that a host name of ours stands for.
@@ -146,6 +199,49 @@ impl UpstreamConfig {
             anonymous: Anonymous::Probe,
             configured: true,
         }
+    }
+
+    fn build(
+        self,
+        roots: &Roots,
+        limits: &Limits,
+        clock: &Clock,
+        on_call: &OnCall,
+    ) -> Result<Upstream, UpstreamSetupError> {
+        let Self { name, remote, username, password, ca, realm, host: _, anonymous, configured } = self;
+        let plain = remote.username().is_empty() && remote.password().is_none();
+        let bare = remote.query().is_none() && remote.fragment().is_none();
+        let own = Endpoint::of(&remote).filter(|_| plain && bare && matches!(remote.scheme(), "http" | "https"));
+        let Some(own) = own else { return Err(UpstreamSetupError::Remote { name }) };
+        let realms = Realms { realm: realm.or_else(|| presets::realm_of(&remote)), remote: remote.clone() };
+        if !realms.is_sound() {
+            return Err(UpstreamSetupError::Realm { name });
+        }
+        let credentials = match (username, password) {
+            (None, None) => None,
+            (Some(username), Some(password)) => match Credentials::new(&username, &password) {
+                None => return Err(UpstreamSetupError::Credentials { name }),
+                credentials => credentials,
+            },
+            _ => return Err(UpstreamSetupError::Credentials { name }),
+        };
+        if credentials.is_some() && anonymous == Anonymous::All {
+            tracing::warn!(upstream = %name, "anonymous clients may read whatever our credentials for {name} can read");
+        }
+        let tls = match (roots.client_config(ca.as_deref()), ca) {
+            (Ok(tls), _) => tls,
+            (Err(CaError::Read(source)), Some(path)) => return Err(UpstreamSetupError::CaFile { name, path, source }),
+            (Err(_), path) => return Err(UpstreamSetupError::Ca { name, path: path.unwrap_or_default() }),
+        };
+        // Only what the operator wrote down may lie on a network that is not public.
+        let own = match configured {
+            true => BTreeSet::from_iter(realms.realm.as_ref().and_then(Endpoint::of).into_iter().chain([own])),
+            false => BTreeSet::new(),
+        };
+        let transport = Arc::new(Transport::new(name.clone(), tls, own, limits.clone()));
+        let tokens = Tokens::new(Arc::clone(&transport), credentials, realms, clock.clone(), Arc::clone(on_call));
+        let requests = Requests::new(name, remote, transport, tokens, clock.clone(), Arc::clone(on_call));
+        Ok(Upstream::new(requests, anonymous == Anonymous::All))
     }
 }
 

@@ -1,117 +1,390 @@
 use std::{
-    pin::Pin,
-    task::{Context, Poll},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
-use http_body::{Body, Frame};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use quick_cache::sync::Cache;
+use url::Url;
 
-use super::UpstreamError;
-use crate::oci::{Digest, Reference, Repository};
+use super::{
+    BlobAnswer, FetchedManifest, OnCall, ReferrersAnswer, TagsAnswer, UpstreamBody, UpstreamError,
+    answers::{content_length, content_type, filtered_query, next_page, retry_after},
+    body::{collect, discard},
+    flights::Flights,
+    redirects::{self, MAX_REDIRECTS},
+    tokens::{Asker, Tokens},
+    transport::Transport,
+};
+use crate::{
+    clock::Clock,
+    oci::{Digest, MAX_MANIFEST_BYTES, MediaType, Reference, RegistryName, Repository},
+};
 
 /// One registry.
 pub struct Upstream {
-    _private: (),
+    requests: Arc<Requests>,
+    /// Whether anonymous clients get whatever we get.
+    open_to_all: bool,
+    probes: Flights<Repository, Result<bool, UpstreamError>>,
+    probed: Cache<Repository, (bool, Instant)>,
 }
 
-/// A manifest's bytes as they came; `Manifest::parse` hashes them.
-#[derive(Debug, Clone)]
-pub struct FetchedManifest {
-    pub bytes: Bytes,
-    pub content_type: Option<String>,
+/// How this registry is asked: its URLs, tokens and redirects.
+pub(super) struct Requests {
+    name: RegistryName,
+    remote: Url,
+    transport: Arc<Transport>,
+    tokens: Tokens,
+    clock: Clock,
+    on_call: OnCall,
 }
 
-#[derive(Debug)]
-pub struct BlobAnswer {
-    /// 200, and 206 or 416 where a range was asked for.
-    pub status: StatusCode,
-    pub content_length: Option<u64>,
-    pub content_range: Option<HeaderValue>,
-    pub body: UpstreamBody,
-}
-
-/// A blob on its way.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    _private: (),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagsAnswer {
-    pub tags: Vec<String>,
-    /// The query that asks for the next page.
-    pub next: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct ReferrersAnswer {
-    /// An image index, unparsed.
-    pub bytes: Bytes,
-    pub content_type: Option<String>,
-    /// `OCI-Filters-Applied`, as it came.
-    pub filters_applied: Option<HeaderValue>,
-    /// The query that asks for the next page.
-    pub next: Option<String>,
+/// A request of ours, all of it.
+struct Ask<'a> {
+    asker: Asker,
+    method: Method,
+    repository: &'a Repository,
+    /// After `/v2/<repository>/`.
+    path: String,
+    query: String,
+    accept: HeaderValue,
+    range: Option<&'a HeaderValue>,
 }
 
 impl Upstream {
-    /// At most 4 MiB; asked for with one fixed list of media types.
-    pub async fn manifest(&self, _: &Repository, _: &Reference) -> Result<FetchedManifest, UpstreamError> {
-        unimplemented!()
+    pub(super) fn new(requests: Requests, open_to_all: bool) -> Self {
+        Self { requests: Arc::new(requests), open_to_all, probes: Flights::new(), probed: Cache::new(MAX_PROBED) }
+    }
+
+    pub fn name(&self) -> &RegistryName {
+        &self.requests.name
+    }
+
+    /// At most 4 MiB; asked for with one fixed list of media types, as an upstream may answer
+    /// another list with other bytes.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<FetchedManifest, UpstreamError> {
+        self.counted("manifest", async {
+            let ask = Ask { accept: manifest_types(), ..Ask::get(repository, format!("manifests/{reference}")) };
+            let (head, body) = self.requests.ok(ask).await?.into_parts();
+            let bytes = self.collect(body, "manifest", MAX_MANIFEST_BYTES).await?;
+            Ok(FetchedManifest { bytes, content_type: content_type(&head.headers) })
+        })
+        .await
     }
 
     /// What the upstream says a reference's digest is: only a hint. None: it does not say.
-    pub async fn resolve(&self, _: &Repository, _: &Reference) -> Result<Option<Digest>, UpstreamError> {
-        unimplemented!()
+    pub async fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Digest>, UpstreamError> {
+        self.counted("resolve", async {
+            let path = format!("manifests/{reference}");
+            let ask = Ask { method: Method::HEAD, accept: manifest_types(), ..Ask::get(repository, path) };
+            match self.requests.ok(ask).await {
+                Ok(response) => Ok(stated_digest(response.headers())),
+                // A registry that knows no HEAD has not said that there is nothing.
+                Err(UpstreamError::Status { status: 405 | 501 }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// A blob as a stream. The body of a 200 is hashed on the way, and where the digest is wrong it
     /// ends in an error before its last byte.
     pub async fn blob(
         &self,
-        _: &Repository,
-        _: &Digest,
-        _head: bool,
-        _range: Option<&HeaderValue>,
+        repository: &Repository,
+        digest: &Digest,
+        head: bool,
+        range: Option<&HeaderValue>,
     ) -> Result<BlobAnswer, UpstreamError> {
-        unimplemented!()
+        self.counted("blob", async {
+            let method = if head { Method::HEAD } else { Method::GET };
+            let ask = Ask { method, range, ..Ask::get(repository, format!("blobs/{digest}")) };
+            let (parts, body) = self.requests.send(ask).await?.into_parts();
+            let limits = &self.requests.transport.limits;
+            let content_range = parts.headers.get(header::CONTENT_RANGE).cloned();
+            let body = match (parts.status, range, &content_range) {
+                (StatusCode::OK, ..) if head => UpstreamBody::none(limits),
+                (StatusCode::OK, ..) => UpstreamBody::new(body, Some(digest), limits),
+                (StatusCode::PARTIAL_CONTENT, Some(_), Some(_)) => UpstreamBody::new(body, None, limits),
+                (StatusCode::RANGE_NOT_SATISFIABLE, Some(_), _) => {
+                    discard(body).await;
+                    UpstreamBody::none(limits)
+                }
+                // A part that nobody asked for, or that does not say which it is.
+                (StatusCode::PARTIAL_CONTENT, ..) => return Err(UpstreamError::Malformed { what: "range" }),
+                _ => return Err(self.requests.failure(parts.status, &parts.headers, body).await),
+            };
+            let content_length = match parts.status {
+                StatusCode::RANGE_NOT_SATISFIABLE => None,
+                _ => content_length(&parts.headers),
+            };
+            Ok(BlobAnswer { status: parts.status, content_length, content_range, body })
+        })
+        .await
     }
 
     /// A blob of at most `cap` bytes, verified.
-    pub async fn small_blob(&self, _: &Repository, _: &Digest, _cap: usize) -> Result<Bytes, UpstreamError> {
-        unimplemented!()
+    pub async fn small_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        cap: usize,
+    ) -> Result<Bytes, UpstreamError> {
+        self.counted("small-blob", async {
+            let body = self.requests.ok(Ask::get(repository, format!("blobs/{digest}"))).await?.into_body();
+            let bytes = self.collect(body, "blob", cap).await?;
+            if digest.matches(&bytes) { Ok(bytes) } else { Err(UpstreamError::WrongDigest) }
+        })
+        .await
     }
 
     /// One page of the tag list; of `query` only `n` and `last` are passed on.
-    pub async fn tags(&self, _: &Repository, _query: &str) -> Result<TagsAnswer, UpstreamError> {
-        unimplemented!()
+    pub async fn tags(&self, repository: &Repository, query: &str) -> Result<TagsAnswer, UpstreamError> {
+        self.counted("tags", async {
+            let query = filtered_query(query, is_page_parameter);
+            let ask = Ask { query, accept: JSON, ..Ask::get(repository, "tags/list".to_owned()) };
+            let url = self.requests.url(&ask);
+            let (head, body) = self.requests.ok(ask).await?.into_parts();
+            let bytes = self.collect(body, "tag list", MAX_LIST_BYTES).await?;
+            TagsAnswer::parse(&bytes, next_page(&url, &head.headers, is_page_parameter))
+        })
+        .await
     }
 
     /// One page of what refers to a digest.
-    pub async fn referrers(&self, _: &Repository, _: &Digest, _query: &str) -> Result<ReferrersAnswer, UpstreamError> {
-        unimplemented!()
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        query: &str,
+    ) -> Result<ReferrersAnswer, UpstreamError> {
+        self.counted("referrers", async {
+            let query = filtered_query(query, |_| true);
+            let accept = HeaderValue::from_static(INDEX);
+            let ask = Ask { query, accept, ..Ask::get(repository, format!("referrers/{digest}")) };
+            let url = self.requests.url(&ask);
+            let (head, body) = self.requests.ok(ask).await?.into_parts();
+            let bytes = self.collect(body, "referrers", MAX_LIST_BYTES).await?;
+            Ok(ReferrersAnswer {
+                bytes,
+                content_type: content_type(&head.headers),
+                filters_applied: head.headers.get("oci-filters-applied").cloned(),
+                next: next_page(&url, &head.headers, |_| true),
+            })
+        })
+        .await
     }
 
     /// Whether anonymous clients may read the repository: what the upstream itself grants to an
-    /// anonymous token. A failure to find out is an error.
-    pub async fn open_to_anonymous(&self, _: &Repository) -> Result<bool, UpstreamError> {
-        unimplemented!()
+    /// anonymous token, so that our credentials are nobody's way in. A failure to find out is an
+    /// error.
+    pub async fn open_to_anonymous(&self, repository: &Repository) -> Result<bool, UpstreamError> {
+        if self.open_to_all || !self.requests.tokens.has_credentials() {
+            return Ok(true);
+        }
+        let now = self.requests.clock.instant();
+        if let Some((open, until)) = self.probed.get(repository)
+            && until > now
+        {
+            return Ok(open);
+        }
+        let start = || {
+            let (requests, repository) = (Arc::clone(&self.requests), repository.clone());
+            async move { requests.probe(&repository).await }.boxed()
+        };
+        let open = self.probes.join(repository, start).await?;
+        self.probed.insert(repository.clone(), (open, now + PROBE_KEPT));
+        Ok(open)
+    }
+
+    async fn collect(&self, body: Incoming, what: &'static str, cap: usize) -> Result<Bytes, UpstreamError> {
+        collect(body, what, cap, &self.requests.transport.limits).await
+    }
+
+    async fn counted<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let result = work.await;
+        self.requests.count(operation, &result);
+        result
     }
 }
 
-impl UpstreamBody {
-    /// Also an error: more or fewer bytes than this, which a manifest said the blob has.
-    pub fn expecting(self, _size: u64) -> Self {
-        self
+impl Requests {
+    pub(super) fn new(
+        name: RegistryName,
+        remote: Url,
+        transport: Arc<Transport>,
+        tokens: Tokens,
+        clock: Clock,
+        on_call: OnCall,
+    ) -> Self {
+        Self { name, remote, transport, tokens, clock, on_call }
+    }
+
+    /// An answer with status 200.
+    async fn ok(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let response = self.send(ask).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let (head, body) = response.into_parts();
+        Err(self.failure(head.status, &head.headers, body).await)
+    }
+
+    /// The final answer: challenges answered and redirects followed.
+    async fn send(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let mut url = self.url(&ask);
+        let mut headers = ask.headers();
+        let mut given = self.tokens.foreseen(ask.asker, ask.repository).await?;
+        // Whether every address so far was the registry's own; Authorization is for it alone, and is
+        // not taken up again once it was dropped.
+        let mut home = true;
+        let (mut redirects, mut challenges) = (0, 0);
+        loop {
+            headers.remove(header::AUTHORIZATION);
+            if let (true, Some(authorization)) = (home, &given) {
+                headers.insert(header::AUTHORIZATION, authorization.header.clone());
+            }
+            let response = self.transport.send(&ask.method, &url, &headers).await?;
+            if redirects::is_redirect(response.status()) {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(UpstreamError::Redirect { reason: super::RedirectRefusal::TooMany });
+                }
+                let (head, body) = response.into_parts();
+                url = redirects::target(&url, &head.headers)?;
+                home = home && url.origin() == self.remote.origin();
+                discard(body).await;
+            } else if response.status() == StatusCode::UNAUTHORIZED && home {
+                let (head, body) = response.into_parts();
+                discard(body).await;
+                challenges += 1;
+                if challenges > MAX_CHALLENGES || given.as_ref().is_some_and(|given| given.fresh) {
+                    return Err(UpstreamError::Denied);
+                }
+                let refused = given.as_ref().map(|given| &given.header);
+                given = self.tokens.answer(ask.asker, ask.repository, &head.headers, refused).await?;
+                if given.is_none() {
+                    return Err(UpstreamError::Denied);
+                }
+            } else {
+                return Ok(response);
+            }
+        }
+    }
+
+    fn url(&self, ask: &Ask<'_>) -> Url {
+        let mut url = self.remote.clone();
+        // Every part has been checked against a grammar that needs no escaping.
+        url.set_path(&format!("{}/v2/{}/{}", url.path().trim_end_matches('/'), ask.repository.path(), ask.path));
+        url.set_query((!ask.query.is_empty()).then_some(&ask.query));
+        url
+    }
+
+    async fn failure(&self, status: StatusCode, headers: &HeaderMap, body: Incoming) -> UpstreamError {
+        discard(body).await;
+        failure_of(status, headers, &self.clock)
+    }
+
+    /// Asks as somebody without credentials would. 404 counts as closed: to everybody else that is
+    /// how a hidden repository looks.
+    async fn probe(&self, repository: &Repository) -> Result<bool, UpstreamError> {
+        let ask = Ask {
+            asker: Asker::Anonymous,
+            query: "n=1".to_owned(),
+            accept: JSON,
+            ..Ask::get(repository, "tags/list".to_owned())
+        };
+        let open = match self.ok(ask).await {
+            Ok(response) => {
+                discard(response.into_body()).await;
+                Ok(true)
+            }
+            Err(UpstreamError::Denied | UpstreamError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.count("probe", &open);
+        open
+    }
+
+    fn count<T>(&self, operation: &'static str, result: &Result<T, UpstreamError>) {
+        (self.on_call)(operation, result.as_ref().map_or_else(UpstreamError::code, |_| "ok"));
     }
 }
 
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = UpstreamError;
+impl<'a> Ask<'a> {
+    fn get(repository: &'a Repository, path: String) -> Self {
+        Self {
+            asker: Asker::Configured,
+            method: Method::GET,
+            repository,
+            path,
+            query: String::new(),
+            accept: HeaderValue::from_static("*/*"),
+            range: None,
+        }
+    }
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        Poll::Ready(None)
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::from_iter([
+            (header::ACCEPT, self.accept.clone()),
+            // Digests are of the bytes as they are kept, not as they might be compressed on the way.
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            (header::USER_AGENT, USER_AGENT),
+        ]);
+        if let Some(range) = self.range {
+            headers.insert(header::RANGE, range.clone());
+        }
+        headers
     }
 }
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Upstream").field(self.name()).finish()
+    }
+}
+
+pub(super) fn failure_of(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> UpstreamError {
+    UpstreamError::of_status(status, retry_after(headers, clock))
+}
+
+fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+fn manifest_types() -> HeaderValue {
+    let types = MediaType::MANIFESTS;
+    let types: Vec<&str> = types.iter().map(MediaType::as_str).collect();
+    HeaderValue::try_from(types.join(", ")).expect("media types are printable ASCII")
+}
+
+fn is_page_parameter(name: &str) -> bool {
+    matches!(name, "n" | "last")
+}
+
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("sig-repo/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Of tags and of referrers.
+const MAX_LIST_BYTES: usize = 4 << 20;
+/// A token from the cache may be refused, and so may another's that came meanwhile.
+const MAX_CHALLENGES: usize = 3;
+const MAX_PROBED: usize = 4096;
+const PROBE_KEPT: Duration = Duration::from_secs(10 * 60);

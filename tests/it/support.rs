@@ -2,4 +2,4 @@
 
 #![allow(dead_code, unused_imports, reason = "each file of tests uses its own part of the tools")]
 
-pub mod registry;
+pub(crate) mod registry;

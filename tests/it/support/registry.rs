@@ -21,13 +21,13 @@ use sig_repo::{oci::RegistryName, upstream::UpstreamConfig};
 use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
-pub use self::auth::Auth;
-pub use self::content::Image;
-pub use self::fault::Fault;
+pub(crate) use self::auth::Auth;
+pub(crate) use self::content::Image;
+pub(crate) use self::fault::Fault;
 use self::{content::Content, fault::Faults};
 
 /// Ends with its connections when dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     addr: SocketAddr,
     ca: Option<String>,
     state: Arc<Mutex<State>>,
@@ -36,11 +36,11 @@ pub struct Registry {
 
 /// A request as it came in.
 #[derive(Debug, Clone)]
-pub struct Logged {
-    pub method: Method,
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
+pub(crate) struct Logged {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
 }
 
 #[derive(Default)]
@@ -53,17 +53,17 @@ struct State {
 
 impl Registry {
     /// Plain http, open to everybody.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::serve(None, None).await
     }
 
     /// Bearer tokens from its own `/token`, unless `auth` names another realm.
-    pub async fn with_auth(auth: Auth) -> Self {
+    pub(crate) async fn with_auth(auth: Auth) -> Self {
         Self::serve(Some(auth), None).await
     }
 
     /// https under 127.0.0.1 and localhost, with a certificate authority of its own.
-    pub async fn with_tls() -> Self {
+    pub(crate) async fn with_tls() -> Self {
         let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -89,53 +89,53 @@ impl Registry {
         Self { addr, ca, state, _tasks: tasks }
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub fn url(&self) -> Url {
+    pub(crate) fn url(&self) -> Url {
         let scheme = if self.ca.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.addr).parse().unwrap()
     }
 
     /// The PEM certificate to trust, where it speaks TLS.
-    pub fn ca(&self) -> Option<&str> {
+    pub(crate) fn ca(&self) -> Option<&str> {
         self.ca.as_deref()
     }
 
     /// How an operator would configure it, without credentials.
-    pub fn upstream(&self, name: &str) -> UpstreamConfig {
+    pub(crate) fn upstream(&self, name: &str) -> UpstreamConfig {
         let name: RegistryName = name.parse().unwrap();
         UpstreamConfig::configured(name, self.url())
     }
 
     /// Every request so far, in order.
-    pub fn requests(&self) -> Vec<Logged> {
+    pub(crate) fn requests(&self) -> Vec<Logged> {
         self.state().log.clone()
     }
 
     /// `METHOD path` of every request so far: what most assertions are about.
-    pub fn request_lines(&self) -> Vec<String> {
+    pub(crate) fn request_lines(&self) -> Vec<String> {
         self.state().log.iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
-    pub fn forget_requests(&self) {
+    pub(crate) fn forget_requests(&self) {
         self.state().log.clear();
     }
 
     /// Misbehaves from now on where the path (or, with a method in front, as in `HEAD /v2/`, the
     /// request line) begins with `pattern`.
-    pub fn fault(&self, pattern: &str, fault: Fault) {
+    pub(crate) fn fault(&self, pattern: &str, fault: Fault) {
         self.state().faults.add(pattern, fault, None);
     }
 
     /// The same, for the next matching request only.
-    pub fn fault_once(&self, pattern: &str, fault: Fault) {
+    pub(crate) fn fault_once(&self, pattern: &str, fault: Fault) {
         self.state().faults.add(pattern, fault, Some(1));
     }
 
     /// Honest again.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state().faults = Faults::default();
     }
 

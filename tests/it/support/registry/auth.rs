@@ -9,29 +9,29 @@ use super::{Registry, routes::Answer};
 /// Token authentication as Docker Hub does it: everybody gets a token, and what it opens depends on
 /// who asked.
 #[derive(Debug, Clone, Default)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// User and password; each reads every repository.
-    pub users: HashMap<String, String>,
+    pub(crate) users: HashMap<String, String>,
     /// What anonymous tokens open.
-    pub public: BTreeSet<String>,
+    pub(crate) public: BTreeSet<String>,
     /// In the challenge; none: our own `/token`.
-    pub realm: Option<String>,
+    pub(crate) realm: Option<String>,
     /// `Basic` instead of tokens.
-    pub basic: bool,
+    pub(crate) basic: bool,
     /// `expires_in` of the tokens; none: left out.
-    pub expires_in: Option<u64>,
+    pub(crate) expires_in: Option<u64>,
     /// Token → repository, and whether it opens it.
     issued: HashMap<String, (String, bool)>,
 }
 
-pub const SERVICE: &str = "registry of the tests";
+pub(crate) const SERVICE: &str = "registry of the tests";
 
 impl Auth {
-    pub fn public(repositories: &[&str]) -> Self {
+    pub(crate) fn public(repositories: &[&str]) -> Self {
         Self { public: repositories.iter().map(|name| (*name).to_owned()).collect(), ..Self::default() }
     }
 
-    pub fn user(mut self, user: &str, password: &str) -> Self {
+    pub(crate) fn user(mut self, user: &str, password: &str) -> Self {
         self.users.insert(user.to_owned(), password.to_owned());
         self
     }
@@ -90,13 +90,13 @@ impl Auth {
 
 impl Registry {
     /// Every token given out so far opens nothing from now on.
-    pub fn revoke_tokens(&self) {
+    pub(crate) fn revoke_tokens(&self) {
         if let Some(auth) = &mut self.state().auth {
             auth.issued.values_mut().for_each(|(_, opens)| *opens = false);
         }
     }
 
-    pub fn set_public(&self, repository: &str, public: bool) {
+    pub(crate) fn set_public(&self, repository: &str, public: bool) {
         if let Some(auth) = &mut self.state().auth {
             match public {
                 true => drop(auth.public.insert(repository.to_owned())),

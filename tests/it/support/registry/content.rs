@@ -8,12 +8,12 @@ use super::Registry;
 
 /// A manifest that was pushed.
 #[derive(Debug, Clone)]
-pub struct Image {
-    pub digest: Digest,
-    pub bytes: Bytes,
-    pub media_type: String,
+pub(crate) struct Image {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Bytes,
+    pub(crate) media_type: String,
     /// Digests of the blobs it names, the config first; of the manifests, for an index.
-    pub children: Vec<Digest>,
+    pub(crate) children: Vec<Digest>,
 }
 
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Held {
 }
 
 impl Registry {
-    pub fn push_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
+    pub(crate) fn push_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes);
         self.held(repository, |held| held.blobs.insert(digest, bytes));
@@ -38,7 +38,7 @@ impl Registry {
     }
 
     /// Any bytes as a manifest; nothing is checked, so that broken ones can be pushed too.
-    pub fn push_manifest(
+    pub(crate) fn push_manifest(
         &self,
         repository: &str,
         tag: Option<&str>,
@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// An OCI image with these layers, and a config that makes it unlike any other image.
-    pub fn push_image(&self, repository: &str, tag: Option<&str>, layers: &[&[u8]]) -> Image {
+    pub(crate) fn push_image(&self, repository: &str, tag: Option<&str>, layers: &[&[u8]]) -> Image {
         let layer = MediaType::OCI_MANIFEST.as_str().replace("manifest.v1+json", "layer.v1.tar+gzip");
         let config = json!({"architecture": "amd64", "os": "linux", "layers": layers.len(), "tag": tag});
         let config = self.push_described(repository, "application/vnd.oci.image.config.v1+json", config.to_string());
@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// An OCI index of manifests pushed before.
-    pub fn push_index(&self, repository: &str, tag: Option<&str>, children: &[&Image]) -> Image {
+    pub(crate) fn push_index(&self, repository: &str, tag: Option<&str>, children: &[&Image]) -> Image {
         let manifests: Vec<Value> = children.iter().map(|child| descriptor(child)).collect();
         let media_type = MediaType::OCI_INDEX;
         let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     /// A manifest that refers to `subject`: one layer of `media_type`, listed by the referrers API.
-    pub fn push_referrer(&self, repository: &str, subject: &Image, media_type: &str, layer: &[u8]) -> Image {
+    pub(crate) fn push_referrer(&self, repository: &str, subject: &Image, media_type: &str, layer: &[u8]) -> Image {
         let config = self.push_described(repository, "application/vnd.oci.empty.v1+json", "{}");
         let layer = self.push_described(repository, media_type, layer.to_vec());
         let manifest = json!({
@@ -93,7 +93,12 @@ impl Registry {
 
     /// What cosign writes in its classic format: the tag `sha256-….sig` with one layer per signature,
     /// given as payload and base64 signature.
-    pub fn push_cosign_signatures(&self, repository: &str, subject: &Digest, signatures: &[(&[u8], &str)]) -> Image {
+    pub(crate) fn push_cosign_signatures(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        signatures: &[(&[u8], &str)],
+    ) -> Image {
         let config = self.push_described(repository, "application/vnd.oci.image.config.v1+json", "{}");
         let layers: Vec<Value> = signatures
             .iter()
@@ -109,17 +114,17 @@ impl Registry {
         self.push_manifest(repository, Some(&tag), media_type.as_str(), manifest.to_string())
     }
 
-    pub fn tag(&self, repository: &str, tag: &str, digest: &Digest) {
+    pub(crate) fn tag(&self, repository: &str, tag: &str, digest: &Digest) {
         self.held(repository, |held| held.tags.insert(tag.to_owned(), *digest));
     }
 
     /// Everything of a repository is gone.
-    pub fn remove(&self, repository: &str) {
+    pub(crate) fn remove(&self, repository: &str) {
         self.state().content.repositories.remove(repository);
     }
 
     /// Answers 404 to the referrers API in this repository, as older registries do.
-    pub fn without_referrers(&self, repository: &str) {
+    pub(crate) fn without_referrers(&self, repository: &str) {
         self.held(repository, |held| held.referrers_off = true);
     }
 

@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What goes wrong on a path.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A status and headers, with an empty body.
     Status(u16, HeaderMap),
     /// The connection is closed without an answer.
@@ -37,11 +37,11 @@ struct Switch {
 }
 
 impl Fault {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self::Status(status, HeaderMap::new())
     }
 
-    pub fn status_with(status: u16, name: &'static str, value: &str) -> Self {
+    pub(crate) fn status_with(status: u16, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).unwrap();
         Self::Status(status, HeaderMap::from_iter([(HeaderName::from_static(name), value)]))
     }

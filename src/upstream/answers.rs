@@ -1,0 +1,144 @@
+//! What comes back from an upstream, and how its headers are read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use url::{Url, form_urlencoded};
+
+use super::{UpstreamBody, UpstreamError};
+use crate::{clock::Clock, oci::Tag};
+
+/// A manifest's bytes as they came; `Manifest::parse` hashes them.
+#[derive(Debug, Clone)]
+pub struct FetchedManifest {
+    pub bytes: Bytes,
+    pub content_type: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct BlobAnswer {
+    /// 200, and 206 or 416 where a range was asked for.
+    pub status: StatusCode,
+    pub content_length: Option<u64>,
+    pub content_range: Option<HeaderValue>,
+    pub body: UpstreamBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagsAnswer {
+    /// What is no tag by its grammar is left out.
+    pub tags: Vec<String>,
+    /// The query that asks for the next page.
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReferrersAnswer {
+    /// An image index, unparsed.
+    pub bytes: Bytes,
+    pub content_type: Option<String>,
+    /// `OCI-Filters-Applied`, as it came.
+    pub filters_applied: Option<HeaderValue>,
+    /// The query that asks for the next page.
+    pub next: Option<String>,
+}
+
+impl TagsAnswer {
+    pub(super) fn parse(bytes: &[u8], next: Option<String>) -> Result<Self, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            tags: Option<Vec<String>>,
+        }
+        let wire: Wire = serde_json::from_slice(bytes).map_err(|_| UpstreamError::Malformed { what: "tag list" })?;
+        let mut tags = wire.tags.unwrap_or_default();
+        tags.retain(|tag| tag.parse::<Tag>().is_ok());
+        Ok(Self { tags, next })
+    }
+}
+
+/// Of a query only the parameters that `keep` names, encoded anew: nothing else of it reaches the
+/// upstream.
+pub(super) fn filtered_query(query: &str, keep: fn(&str) -> bool) -> String {
+    let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| keep(name));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// The query of the link to the next page (RFC 8288); where it leads is not looked at, as the next
+/// page is asked for at the same place.
+pub(super) fn next_page(url: &Url, headers: &HeaderMap, keep: fn(&str) -> bool) -> Option<String> {
+    let links = headers.get_all(header::LINK).into_iter().filter_map(|link| link.to_str().ok());
+    let mut links = links.flat_map(|line| line.split(", <")).map(|link| link.trim_start().trim_start_matches('<'));
+    let target = links.find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
+        parameters.split(';').any(next).then_some(target)
+    })?;
+    let query = filtered_query(url.join(target).ok()?.query()?, keep);
+    (!query.is_empty() && query.len() <= MAX_QUERY).then_some(query)
+}
+
+/// `Retry-After`, in seconds or as a date.
+pub(super) fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(at.duration_since(clock.now())).unwrap_or_default()
+        }
+    };
+    Some(after.min(MAX_RETRY_AFTER))
+}
+
+/// Stated by hyper's own reading of the body, and by the header alone for a HEAD.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok().map(str::to_owned)
+}
+
+const MAX_QUERY: usize = 2 << 10;
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_a_query_and_nothing_else() {
+        let url: Url = "https://r.example/v2/app/tags/list?n=2".parse().unwrap();
+        let keep = |name: &str| matches!(name, "n" | "last");
+        for (link, expected) in [
+            ("</v2/app/tags/list?last=b&n=2>; rel=\"next\"", Some("last=b&n=2")),
+            ("<https://evil.example/x?n=2&last=b&token=t>; rel=next", Some("n=2&last=b")),
+            ("</first?n=1>; rel=\"first\", </next?last=c>; rel=\"next\"", Some("last=c")),
+            ("</v2/app/tags/list?last=b&n=2>", None),
+            ("</v2/app/tags/list>; rel=\"next\"", None),
+            ("?last=b; rel=\"next\"", None),
+            ("<?last=a%20b%26n%3D1>; rel=\"next\"", Some("last=a+b%26n%3D1")),
+        ] {
+            let headers = HeaderMap::from_iter([(header::LINK, link.parse().unwrap())]);
+            assert_eq!(next_page(&url, &headers, keep).as_deref(), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let clock = Clock::manual("2024-05-20T10:30:00Z".parse().unwrap());
+        for (value, expected) in [
+            ("120", Some(120)),
+            ("Mon, 20 May 2024 10:31:00 GMT", Some(60)),
+            ("Mon, 20 May 2024 10:29:00 GMT", Some(0)),
+            ("99999999999", Some(86_400)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, &clock), expected.map(Duration::from_secs), "{value}");
+        }
+    }
+}

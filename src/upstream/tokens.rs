@@ -1,0 +1,349 @@
+//! Answers to challenges: whom our credentials may be shown, and the tokens got for them.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use quick_cache::sync::Cache;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    OnCall, RealmRefusal, UpstreamError,
+    body::{collect, discard},
+    challenge::{self, Challenge},
+    client::failure_of,
+    flights::Flights,
+    transport::Transport,
+};
+use crate::{clock::Clock, oci::Repository};
+
+/// Who asks the upstream: we with our credentials, or somebody without any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Asker {
+    Configured,
+    Anonymous,
+}
+
+/// The credentials of one upstream, as the header that carries them.
+pub(super) struct Credentials {
+    basic: HeaderValue,
+    /// Tells credentials apart where the credentials themselves must not lie around.
+    fingerprint: [u8; 32],
+}
+
+/// Whom credentials may be shown.
+pub(super) struct Realms {
+    /// The registry itself.
+    pub(super) remote: Url,
+    /// The token service that belongs to it, preset or configured.
+    pub(super) realm: Option<Url>,
+}
+
+/// The tokens of one upstream; no upstream sees those of another.
+pub(super) struct Tokens {
+    shared: Arc<Shared>,
+    flights: Flights<TokenKey, Result<HeaderValue, UpstreamError>>,
+    /// How a repository wanted to be asked the last time, which saves the question.
+    remembered: Cache<(Asker, Repository), Mode>,
+}
+
+struct Shared {
+    transport: Arc<Transport>,
+    credentials: Option<Credentials>,
+    realms: Realms,
+    cache: Cache<TokenKey, Token>,
+    clock: Clock,
+    on_call: OnCall,
+}
+
+#[derive(Clone)]
+enum Mode {
+    Basic,
+    Bearer(TokenKey),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct TokenKey {
+    realm: Url,
+    service: Option<String>,
+    scope: String,
+    /// None: asked for without credentials.
+    credential: Option<[u8; 32]>,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    until: Instant,
+}
+
+/// What goes into `Authorization`.
+pub(super) struct Authorization {
+    pub(super) header: HeaderValue,
+    /// Made for this request: if it is refused, another would be too.
+    pub(super) fresh: bool,
+}
+
+impl Credentials {
+    pub(super) fn new(username: &str, password: &SecretString) -> Option<Self> {
+        let pair = format!("{username}:{}", password.expose_secret());
+        let mut basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(&pair))).ok()?;
+        basic.set_sensitive(true);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, pair.as_bytes()).as_ref());
+        // RFC 7617: the first colon ends the user name, so one inside it would move the border.
+        (!username.contains(':')).then_some(Self { basic, fingerprint })
+    }
+}
+
+impl Realms {
+    /// Whether a configured realm can be used at all.
+    pub(super) fn is_sound(&self) -> bool {
+        self.realm.as_ref().is_none_or(|realm| self.check(realm).is_ok())
+    }
+
+    /// Whether a token may be asked for there, by whomever.
+    fn check(&self, realm: &Url) -> Result<(), RealmRefusal> {
+        if !realm.has_host() || !realm.username().is_empty() || realm.password().is_some() {
+            return Err(RealmRefusal::Url);
+        }
+        match realm.scheme() {
+            "https" => Ok(()),
+            // What is said in the clear to the registry may be said in the clear to its host.
+            "http" if self.remote.scheme() == "http" && realm.host() == self.remote.host() => Ok(()),
+            "http" => Err(RealmRefusal::NotHttps),
+            _ => Err(RealmRefusal::Url),
+        }
+    }
+
+    /// Whether our credentials may be shown there; `check` has passed.
+    fn trusts(&self, realm: &Url) -> bool {
+        realm.host() == self.remote.host() || self.realm.as_ref().is_some_and(|own| own.origin() == realm.origin())
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(
+        transport: Arc<Transport>,
+        credentials: Option<Credentials>,
+        realms: Realms,
+        clock: Clock,
+        on_call: OnCall,
+    ) -> Self {
+        let cache = Cache::new(MAX_TOKENS);
+        let shared = Arc::new(Shared { transport, credentials, realms, cache, clock, on_call });
+        Self { shared, flights: Flights::new(), remembered: Cache::new(MAX_TOKENS) }
+    }
+
+    pub(super) fn has_credentials(&self) -> bool {
+        self.shared.credentials.is_some()
+    }
+
+    /// What this repository will ask for, going by the last time; none: nothing, or not yet known.
+    pub(super) async fn foreseen(
+        &self,
+        asker: Asker,
+        repository: &Repository,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        match self.remembered.get(&(asker, repository.clone())) {
+            None => Ok(None),
+            Some(mode) => self.authorize(asker, &mode, None).await,
+        }
+    }
+
+    /// Answers a 401 of the registry itself; none: it asks for nothing that we could give.
+    /// `refused` is what the request had, so that the same is not tried again.
+    pub(super) async fn answer(
+        &self,
+        asker: Asker,
+        repository: &Repository,
+        headers: &HeaderMap,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        let mode = match challenge::best(headers)? {
+            None => return Ok(None),
+            Some(Challenge::Basic) => Mode::Basic,
+            Some(Challenge::Bearer { realm, service, scope }) => {
+                let realm = realm.parse().map_err(|_| UpstreamError::Realm { reason: RealmRefusal::Url })?;
+                let scope = scope_of(repository, scope.as_deref());
+                Mode::Bearer(self.shared.key(asker, realm, service, scope)?)
+            }
+        };
+        self.remembered.insert((asker, repository.clone()), mode.clone());
+        self.authorize(asker, &mode, refused).await
+    }
+
+    async fn authorize(
+        &self,
+        asker: Asker,
+        mode: &Mode,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        let key = match (mode, asker, &self.shared.credentials) {
+            (Mode::Bearer(key), ..) => key,
+            (Mode::Basic, Asker::Configured, Some(credentials)) => {
+                return Ok(Some(Authorization { header: credentials.basic.clone(), fresh: true }));
+            }
+            (Mode::Basic, ..) => return Ok(None),
+        };
+        if let Some(header) = self.shared.cached(key, refused) {
+            return Ok(Some(Authorization { header, fresh: false }));
+        }
+        let start = || {
+            let (shared, key) = (Arc::clone(&self.shared), key.clone());
+            async move { shared.fetch(&key).await }.boxed()
+        };
+        let header = self.flights.join(key, start).await?;
+        Ok(Some(Authorization { header, fresh: true }))
+    }
+}
+
+impl Shared {
+    fn key(&self, asker: Asker, realm: Url, service: Option<String>, scope: String) -> Result<TokenKey, UpstreamError> {
+        self.realms.check(&realm).map_err(|reason| UpstreamError::Realm { reason })?;
+        let credentials =
+            self.credentials.as_ref().filter(|_| asker == Asker::Configured && self.realms.trusts(&realm));
+        Ok(TokenKey { realm, service, scope, credential: credentials.map(|credentials| credentials.fingerprint) })
+    }
+
+    fn cached(&self, key: &TokenKey, refused: Option<&HeaderValue>) -> Option<HeaderValue> {
+        let token = self.cache.get(key)?;
+        if token.until > self.clock.instant() && refused != Some(&token.header) {
+            return Some(token.header);
+        }
+        self.cache.remove(key);
+        None
+    }
+
+    async fn fetch(&self, key: &TokenKey) -> Result<HeaderValue, UpstreamError> {
+        let token = self.ask(key).await;
+        (self.on_call)("token", token.as_ref().map_or_else(UpstreamError::code, |_| "ok"));
+        let (header, life) = token?;
+        // A token that ends while the request is on its way is as good as none.
+        let slack = TOKEN_SLACK.min(life / 4);
+        self.cache.insert(key.clone(), Token { header: header.clone(), until: self.clock.instant() + (life - slack) });
+        Ok(header)
+    }
+
+    async fn ask(&self, key: &TokenKey) -> Result<(HeaderValue, Duration), UpstreamError> {
+        let mut url = key.realm.clone();
+        url.set_fragment(None);
+        // What the realm's own query says of service and scope is not more than what we ask for.
+        let ours = HashSet::from(["service", "scope"]);
+        let kept: Vec<(String, String)> =
+            url.query_pairs().into_owned().filter(|(name, _)| !ours.contains(name.as_str())).collect();
+        url.query_pairs_mut()
+            .clear()
+            .extend_pairs(kept)
+            .extend_pairs(key.service.as_ref().map(|service| ("service", service)))
+            .append_pair("scope", &key.scope);
+        let mut headers = HeaderMap::from_iter([
+            (header::ACCEPT, HeaderValue::from_static("application/json")),
+            (header::USER_AGENT, super::client::USER_AGENT),
+        ]);
+        if let (Some(_), Some(credentials)) = (key.credential, &self.credentials) {
+            headers.insert(header::AUTHORIZATION, credentials.basic.clone());
+        }
+        // Redirects of a token service are not followed: it is asked with credentials.
+        let response = self.transport.send(&Method::GET, &url, &headers).await?;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            discard(body).await;
+            return Err(failure_of(head.status, &head.headers, &self.clock));
+        }
+        let bytes = collect(body, "token", MAX_TOKEN_BYTES, &self.transport.limits).await?;
+        const MALFORMED: UpstreamError = UpstreamError::Malformed { what: "token" };
+        let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| MALFORMED)?;
+        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or(MALFORMED)?;
+        let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| MALFORMED)?;
+        header.set_sensitive(true);
+        let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(MAX_LIFE);
+        Ok((header, life))
+    }
+}
+
+/// Distribution specification, "Token authentication": either name, or both.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// What we ask for: to read this repository and nothing else, whatever the challenge says.
+fn scope_of(repository: &Repository, stated: Option<&str>) -> String {
+    let prefix = format!("repository:{}:", repository.path());
+    let reads = |actions: &str| actions.split(',').all(|action| matches!(action, "pull" | "metadata_read"));
+    match stated {
+        Some(scope) if scope.strip_prefix(&prefix).is_some_and(reads) => scope.to_owned(),
+        _ => prefix + "pull",
+    }
+}
+
+const MAX_TOKENS: usize = 4096;
+const MAX_TOKEN_BYTES: usize = 1 << 20;
+/// Where the service does not say how long a token lives.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+const TOKEN_SLACK: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn realms(remote: &str, realm: Option<&str>) -> Realms {
+        Realms { remote: remote.parse().unwrap(), realm: realm.map(|realm| realm.parse().unwrap()) }
+    }
+
+    #[test]
+    fn pitfall_29_credentials_are_shown_to_the_registry_and_its_token_service_only() {
+        let hub = realms("https://registry-1.docker.io", Some("https://auth.docker.io/token"));
+        let plain = realms("http://registry.internal:5000", None);
+        let odd = realms("http://registry.internal:5000", Some("https://tokens.internal/x"));
+        for (realms, realm, expected) in [
+            (&hub, "https://auth.docker.io/token", Ok(true)),
+            (&hub, "https://registry-1.docker.io/token", Ok(true)),
+            (&hub, "https://auth.docker.io:444/token", Ok(false)),
+            (&hub, "https://auth.docker.io.evil.example/token", Ok(false)),
+            (&hub, "https://evil.example/token", Ok(false)),
+            (&hub, "https://169.254.169.254/token", Ok(false)),
+            (&hub, "http://auth.docker.io/token", Err(RealmRefusal::NotHttps)),
+            (&hub, "http://registry-1.docker.io/token", Err(RealmRefusal::NotHttps)),
+            (&hub, "http://169.254.169.254/latest", Err(RealmRefusal::NotHttps)),
+            (&hub, "https://user@auth.docker.io/token", Err(RealmRefusal::Url)),
+            (&hub, "file:///etc/passwd", Err(RealmRefusal::Url)),
+            (&plain, "http://registry.internal:5001/token", Ok(true)),
+            (&plain, "https://registry.internal/token", Ok(true)),
+            (&plain, "http://other.internal/token", Err(RealmRefusal::NotHttps)),
+            (&odd, "https://tokens.internal/other", Ok(true)),
+            (&odd, "http://tokens.internal/x", Err(RealmRefusal::NotHttps)),
+        ] {
+            let realm: Url = realm.parse().unwrap();
+            assert_eq!(realms.check(&realm).map(|()| realms.trusts(&realm)), expected, "{realm}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_widens_no_scope() {
+        let repository = Repository::new(&"docker.io".parse().unwrap(), "team/app").unwrap();
+        for (stated, expected) in [
+            (None, "repository:team/app:pull"),
+            (Some("repository:team/app:pull"), "repository:team/app:pull"),
+            (Some("repository:team/app:metadata_read"), "repository:team/app:metadata_read"),
+            (Some("repository:team/app:pull,push"), "repository:team/app:pull"),
+            (Some("repository:team/other:pull"), "repository:team/app:pull"),
+            (Some("repository:team/app:pull repository:team/other:pull"), "repository:team/app:pull"),
+            (Some("registry:catalog:*"), "repository:team/app:pull"),
+        ] {
+            assert_eq!(scope_of(&repository, stated), expected);
+        }
+    }
+}

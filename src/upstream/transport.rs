@@ -1,0 +1,133 @@
+//! One request and the head of its answer, within a time limit, over pooled connections.
+
+use std::{collections::BTreeSet, error::Error, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{
+    Limits, Phase, UpstreamError,
+    body::error_of,
+    connector::{ConnectError, Connector, Endpoint, Used},
+};
+use crate::oci::RegistryName;
+
+pub(super) struct Transport {
+    client: Client<Connector, Empty<Bytes>>,
+    pub(super) limits: Limits,
+    /// For the log only.
+    name: RegistryName,
+}
+
+impl Transport {
+    pub(super) fn new(name: RegistryName, tls: rustls::ClientConfig, own: BTreeSet<Endpoint>, limits: Limits) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_SIZE)
+            .http1_max_buf_size(MAX_READ_BUFFER)
+            .http1_max_headers(MAX_HEADERS)
+            .build(Connector::new(tls, own, limits.connect));
+        Self { client, limits, name }
+    }
+
+    /// Sends a request without a body. `headers` are all there are: nothing of a client's request
+    /// reaches this place unasked.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let uri: Uri = url.as_str().parse().map_err(|_| UpstreamError::Malformed { what: "url" })?;
+        let sending = async {
+            match self.send_once(method, &uri, headers).await {
+                // The upstream closed an idle connection while our request was on its way. Requests
+                // here change nothing, so it may be sent again, but only once.
+                Err(error) if was_used(&error) && reason(&error) == UpstreamError::Reset => {
+                    self.send_once(method, &uri, headers).await
+                }
+                answer => answer,
+            }
+        };
+        match timeout(self.limits.head, sending).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                let reason = reason(&error);
+                tracing::debug!(upstream = %self.name, error = %chain(&error), "request to {} failed", self.name);
+                Err(reason)
+            }
+            Err(_) => Err(UpstreamError::Timeout { phase: Phase::Head }),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
+        let response = self.client.request(request).await?;
+        if let Some(used) = response.extensions().get::<Used>() {
+            used.mark();
+        }
+        Ok(response)
+    }
+}
+
+fn was_used(error: &legacy::Error) -> bool {
+    let mut extensions = http::Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extensions);
+    }
+    extensions.get::<Used>().is_some_and(Used::is_marked)
+}
+
+fn reason(error: &legacy::Error) -> UpstreamError {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            return match error {
+                ConnectError::Timeout => UpstreamError::Timeout { phase: Phase::Connect },
+                ConnectError::Resolve(_) => UpstreamError::Dns,
+                ConnectError::PrivateAddress => UpstreamError::PrivateAddress,
+                ConnectError::Tcp(_) => UpstreamError::Connect,
+                ConnectError::Tls(_) => UpstreamError::Tls,
+            };
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error_of(error, "head");
+        }
+        cause = error.source();
+    }
+    UpstreamError::Reset
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+const POOL_IDLE: Duration = Duration::from_secs(60);
+const POOL_SIZE: usize = 32;
+/// A head must fit into it, and a transfer never holds more than a few of it: the piece being read,
+/// the one held back and the one being written.
+pub(super) const MAX_READ_BUFFER: usize = 32 << 10;
+const MAX_HEADERS: usize = 128;

@@ -7,6 +7,9 @@
 
 mod curve;
 mod envelope;
+#[cfg(test)]
+mod fixtures;
+mod integers;
 mod key;
 mod outcome;
 mod root;
@@ -14,7 +17,7 @@ mod signer;
 mod verifier;
 
 pub use self::envelope::{
-    Envelope, EnvelopeError, Flaw, Format, MAX_PAYLOAD_BYTES, MAX_SIGNATURE_BYTES, UnknownFormat,
+    Envelope, EnvelopeError, Flaw, Format, JsonFlaw, MAX_PAYLOAD_BYTES, MAX_SIGNATURE_BYTES, UnknownFormat,
 };
 pub use self::key::{KeyError, KeyId, KeyIdError, MAX_PEM_BYTES, PublicKey};
 pub use self::outcome::{Inconclusive, Outcome, Rejection, Verified};

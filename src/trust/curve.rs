@@ -64,3 +64,25 @@ const P521_ORDER: [u8; 66] = [
     0xbf, 0x2f, 0x96, 0x6b, 0x7f, 0xcc, 0x01, 0x48, 0xf7, 0x09, 0xa5, 0xd0, 0x3b, 0xb5, 0xc9, 0xb8, 0x89, 0x9c, 0x47,
     0xae, 0xbb, 0x6f, 0xb7, 0x1e, 0x91, 0x38, 0x64, 0x09,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_lie_between_one_and_the_order() {
+        for curve in Curve::ALL {
+            let order = curve.order();
+            let mut last = order.to_vec();
+            *last.last_mut().unwrap() -= 1;
+            let one = [vec![0; order.len() - 1], vec![1]].concat();
+            assert_eq!(curve.scalar(&[1]), Some(one.clone()));
+            assert_eq!(curve.scalar(&last), Some(last.clone()));
+            for outside in [&[][..], &[0], &[0; 80], order, &[&[1], order].concat()] {
+                assert_eq!(curve.scalar(outside), None, "{curve:?}");
+            }
+            assert_eq!(curve.low(last), one, "order minus (order minus 1) is 1");
+            assert_eq!(curve.low(one.clone()), one);
+        }
+    }
+}

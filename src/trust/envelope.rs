@@ -1,6 +1,21 @@
+mod foreign;
+mod raw;
+mod simple_signing;
+mod strict_json;
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, str::FromStr};
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
+
+pub use self::strict_json::JsonFlaw;
+pub(super) use self::{
+    raw::RawSignature,
+    simple_signing::{Claim, SimpleSigning},
+};
 
 /// Larger signatures are refused before they are looked at.
 pub const MAX_SIGNATURE_BYTES: usize = 1 << 20;
@@ -29,7 +44,9 @@ pub struct UnknownFormat;
 /// A signature that has been recognised and is well formed; whether it is true is for `verify`.
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    format: Format,
+    signature: RawSignature,
+    /// What the signature is over, if something came with it; else the manifest or its digest.
+    payload: Option<SimpleSigning>,
     normalised_hash: [u8; 32],
 }
 
@@ -41,29 +58,114 @@ pub enum EnvelopeError {
     Malformed { flaw: Flaw },
 }
 
-/// What is wrong with a signature or its payload, without any of its text.
+/// What is wrong with a signature or its payload; never any text of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
+    #[error("the signature is empty")]
+    Empty,
+    #[error("a signature has at most {MAX_SIGNATURE_BYTES} bytes")]
+    TooLarge,
     #[error("not a signature of any known algorithm or format")]
     NotASignature,
+    #[error("a payload has at most {MAX_PAYLOAD_BYTES} bytes")]
+    PayloadTooLarge,
+    #[error("not a simple-signing payload: {0}")]
+    PayloadJson(#[from] JsonFlaw),
+    #[error("the simple-signing payload lacks {name:?}, or it is of another kind")]
+    PayloadMember { name: &'static str },
+    #[error("the simple-signing payload has a critical member that is not known")]
+    PayloadCritical,
+    #[error("the simple-signing payload's docker-manifest-digest is not a digest")]
+    PayloadDigest,
 }
 
 impl Envelope {
-    /// Reads a signature as it was submitted or found; `payload` is what it is said to be over, where
-    /// something came with it.
-    pub fn recognise(_signature: &[u8], _payload: Option<&[u8]>) -> Result<Self, EnvelopeError> {
-        Err(EnvelopeError::Malformed { flaw: Flaw::NotASignature })
+    /// Reads a signature as it was submitted or found, or the base64 text of one, as `cosign sign-blob`
+    /// writes it; `payload` is what it is said to be over, where something came with it.
+    pub fn recognise(signature: &[u8], payload: Option<&[u8]>) -> Result<Self, EnvelopeError> {
+        if signature.is_empty() {
+            return Err(Flaw::Empty.into());
+        }
+        if signature.len() > MAX_SIGNATURE_BYTES {
+            return Err(Flaw::TooLarge.into());
+        }
+        let decoded = from_base64(signature);
+        let signature = decoded.as_deref().unwrap_or(signature);
+        let signature = match RawSignature::der(signature) {
+            Some(signature) => signature,
+            None => match foreign::recognise(signature) {
+                Some(format) => return Err(EnvelopeError::Unsupported { format }),
+                None => RawSignature::by_length(signature).ok_or(Flaw::NotASignature)?,
+            },
+        };
+        let payload = payload.map(SimpleSigning::parse).transpose()?;
+        let normalised_hash = normalised_hash(&signature, payload.as_ref());
+        Ok(Self { signature, payload, normalised_hash })
     }
 
     pub fn format(&self) -> Format {
-        self.format
+        match self.payload {
+            Some(_) => Format::SimpleSigning,
+            None => Format::Raw,
+        }
     }
 
-    /// Stands for the signature (and its payload) however it was encoded: ECDSA's two values of `s`
-    /// and the base64 around it make no difference.
+    /// Stands for the signature, and the payload that came with it, however it was encoded: ECDSA's
+    /// two values of `s` and base64 make no difference.
     pub fn normalised_hash(&self) -> [u8; 32] {
         self.normalised_hash
     }
+
+    pub(super) fn signature(&self) -> &RawSignature {
+        &self.signature
+    }
+
+    pub(super) fn payload(&self) -> Option<&SimpleSigning> {
+        self.payload.as_ref()
+    }
+}
+
+impl Flaw {
+    /// Whether the payload is at fault, and not the signature.
+    pub fn is_in_payload(self) -> bool {
+        match self {
+            Self::Empty | Self::TooLarge | Self::NotASignature => false,
+            Self::PayloadTooLarge
+            | Self::PayloadJson(_)
+            | Self::PayloadMember { .. }
+            | Self::PayloadCritical
+            | Self::PayloadDigest => true,
+        }
+    }
+}
+
+impl From<Flaw> for EnvelopeError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Malformed { flaw }
+    }
+}
+
+/// Removes one layer of base64, with line ends. Every format has characters that base64 has not, and
+/// a signature of random bytes has them too.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\r' | b'\n');
+    if !text.iter().all(is_base64) {
+        return None;
+    }
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD.decode(text).ok()
+}
+
+fn normalised_hash(signature: &RawSignature, payload: Option<&SimpleSigning>) -> [u8; 32] {
+    let mut hasher = Context::new(&SHA256);
+    signature.normalise_into(&mut hasher);
+    if let Some(payload) = payload {
+        hasher.update(b"payload");
+        hasher.update(digest(&SHA256, payload.bytes()).as_ref());
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(hasher.finish().as_ref());
+    hash
 }
 
 impl Format {

@@ -1,16 +1,19 @@
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use aws_lc_rs::{
     digest::{Digest as Hashed, SHA256, digest},
     signature::{self, ParsedPublicKey, VerificationAlgorithm},
 };
-use der::{Decode, Encode, asn1::UintRef, pem, pem::LineEnding};
+use der::{Decode, Encode, pem, pem::LineEnding};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha512;
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
-use super::curve::Curve;
+use super::{curve::Curve, integers::two_integers};
 
 /// A file of one public key is smaller; past it the file is something else.
 pub const MAX_PEM_BYTES: usize = 16 << 10;
@@ -52,7 +55,7 @@ pub(super) enum Hash {
 }
 
 enum Material {
-    /// Parsed once for each hash, in the order of `Hash::ALL`.
+    /// Parsed once for each hash, in the order of `Hash`.
     Hashing([ParsedPublicKey; 3]),
     Ed25519 {
         pure: ParsedPublicKey,
@@ -221,10 +224,6 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-impl Hash {
-    pub(super) const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
-}
-
 impl Material {
     fn hashing(algorithms: [&'static dyn VerificationAlgorithm; 3], key: &[u8]) -> Result<Self, KeyError> {
         let parse = |algorithm| ParsedPublicKey::new(algorithm, key).map_err(|_| KeyError::Invalid);
@@ -259,37 +258,18 @@ fn ecdsa(curve: Curve) -> [&'static dyn VerificationAlgorithm; 3] {
 }
 
 fn rsa_modulus_bits(key: &[u8]) -> Result<usize, KeyError> {
-    let (modulus, exponent) =
-        RsaNumbers::from_der(key).map(|numbers| (numbers.modulus, numbers.exponent)).map_err(|_| KeyError::Encoding)?;
-    let modulus = modulus.as_bytes();
+    let (modulus, exponent) = two_integers(key).ok_or(KeyError::Encoding)?;
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
         return Err(KeyError::RsaSize { bits });
     }
     // A long exponent makes every verification slow.
-    match exponent.as_bytes() {
+    match exponent {
         [] | [0 | 1] => Err(KeyError::RsaExponent),
         [.., last] if last % 2 == 0 => Err(KeyError::RsaExponent),
         bytes if bytes.len() > 4 => Err(KeyError::RsaExponent),
         _ => Ok(bits),
     }
-}
-
-struct RsaNumbers<'a> {
-    modulus: UintRef<'a>,
-    exponent: UintRef<'a>,
-}
-
-impl<'a> der::DecodeValue<'a> for RsaNumbers<'a> {
-    fn decode_value<R: der::Reader<'a>>(reader: &mut R, header: der::Header) -> der::Result<Self> {
-        reader.read_nested(header.length, |reader| {
-            Ok(Self { modulus: UintRef::decode(reader)?, exponent: UintRef::decode(reader)? })
-        })
-    }
-}
-
-impl der::FixedTag for RsaNumbers<'_> {
-    const TAG: der::Tag = der::Tag::Sequence;
 }
 
 impl KeyId {

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -21,7 +24,7 @@ struct Holders {
 /// What a key is worth at an instant.
 #[derive(Debug)]
 pub(super) enum Standing {
-    Good { identity: SignerIdentity, until: Option<Timestamp> },
+    Good { signer: SignerIdentity, until: Option<Timestamp> },
     Bad(Rejection),
 }
 
@@ -74,7 +77,7 @@ impl TrustRoot {
             .max_by_key(|signer| (signer.not_after.unwrap_or(Timestamp::MAX), signer.origin));
         if let Some(signer) = good {
             return Standing::Good {
-                identity: SignerIdentity { key_id: key, name: signer.name.clone() },
+                signer: SignerIdentity { key_id: key, name: signer.name.clone() },
                 until: signer.not_after.into_iter().chain(revocation).min(),
             };
         }

@@ -1,0 +1,87 @@
+use super::*;
+use crate::trust::{
+    SignerOrigin,
+    fixtures::{at, key, now, signer},
+};
+
+const EARLIER: &str = "2026-11-01T00:00:00Z";
+const NOW: &str = "2026-11-22T12:00:00Z";
+const LATER: &str = "2026-12-01T00:00:00Z";
+const MUCH_LATER: &str = "2027-01-01T00:00:00Z";
+
+/// A signer with the P-256 key: name, origin, not before, not after, revoked.
+fn held(name: &str, origin: SignerOrigin, times: [Option<&str>; 3]) -> Signer {
+    let [not_before, not_after, revoked_at] = times.map(|time| time.map(at));
+    Signer { name: name.into(), origin, not_before, not_after, revoked_at, ..signer("ecdsa-p256") }
+}
+
+fn standing(signers: Vec<Signer>) -> Result<(String, Option<Timestamp>), Rejection> {
+    let id = key("ecdsa-p256").id();
+    match TrustRoot::new(signers).standing(id, now()) {
+        Standing::Good { signer, until } => {
+            assert_eq!(signer.key_id, id);
+            Ok((signer.name, until))
+        }
+        Standing::Bad(rejection) => Err(rejection),
+    }
+}
+
+#[test]
+fn a_key_counts_within_its_signers_times() {
+    use SignerOrigin::File;
+    let name = || "ci".to_owned();
+    for (times, expected) in [
+        ([None, None, None], Ok((name(), None))),
+        ([Some(EARLIER), Some(LATER), None], Ok((name(), Some(at(LATER))))),
+        ([Some(NOW), None, None], Ok((name(), None))),
+        ([None, None, Some(LATER)], Ok((name(), Some(at(LATER))))),
+        ([None, Some(MUCH_LATER), Some(LATER)], Ok((name(), Some(at(LATER))))),
+        ([Some(LATER), None, None], Err(Rejection::SignerNotYetValid { name: name(), from: at(LATER) })),
+        ([None, Some(NOW), None], Err(Rejection::SignerExpired { name: name(), since: at(NOW) })),
+        ([None, Some(EARLIER), None], Err(Rejection::SignerExpired { name: name(), since: at(EARLIER) })),
+        ([None, None, Some(NOW)], Err(Rejection::SignerRevoked { name: name() })),
+        ([None, Some(EARLIER), Some(EARLIER)], Err(Rejection::SignerRevoked { name: name() })),
+    ] {
+        assert_eq!(standing(vec![held("ci", File, times)]), expected, "{times:?}");
+    }
+    assert_eq!(standing(vec![signer("cosign")]), Err(Rejection::NoTrustedKey));
+}
+
+#[test]
+fn a_revocation_over_the_api_beats_any_file() {
+    let file = || held("file", SignerOrigin::File, [None; 3]);
+    let revoked = || held("api", SignerOrigin::Api, [None, None, Some(EARLIER)]);
+    let expected = Err(Rejection::SignerRevoked { name: "api".into() });
+    assert_eq!(standing(vec![file(), revoked()]), expected);
+    assert_eq!(standing(vec![revoked(), file()]), expected);
+    assert_eq!(standing(vec![revoked(), held("again", SignerOrigin::Api, [None; 3])]), expected);
+    let announced = held("api", SignerOrigin::Api, [None, None, Some(LATER)]);
+    assert_eq!(standing(vec![file(), announced]), Ok(("api".into(), Some(at(LATER)))));
+}
+
+#[test]
+fn of_several_signers_with_one_key_the_longest_lasting_answers() {
+    use SignerOrigin::{Api, File};
+    let ended = || held("ended", File, [None, Some(EARLIER), None]);
+    let short = || held("short", File, [None, Some(LATER), None]);
+    let long = || held("long", File, [None, Some(MUCH_LATER), None]);
+    let coming = || held("coming", File, [Some(LATER), None, None]);
+    assert_eq!(standing(vec![ended(), short(), long()]), Ok(("long".into(), Some(at(MUCH_LATER)))));
+    assert_eq!(standing(vec![long(), coming(), short()]), Ok(("long".into(), Some(at(MUCH_LATER)))));
+    let not_yet = Err(Rejection::SignerNotYetValid { name: "coming".into(), from: at(LATER) });
+    assert_eq!(standing(vec![ended(), coming()]), not_yet);
+    let both = [held("api", Api, [None; 3]), held("file", File, [None; 3])];
+    assert_eq!(standing(both.to_vec()), Ok(("api".into(), None)));
+}
+
+#[test]
+fn the_next_change_is_the_first_instant_of_any_signer() {
+    let root = TrustRoot::new(vec![
+        held("a", SignerOrigin::File, [Some(EARLIER), Some(MUCH_LATER), None]),
+        Signer { revoked_at: Some(at(LATER)), ..signer("cosign") },
+        signer("ed25519"),
+    ]);
+    let changes = std::iter::successors(root.next_change(Timestamp::MIN), |at| root.next_change(*at));
+    assert_eq!(changes.collect::<Vec<_>>(), [EARLIER, LATER, MUCH_LATER].map(at));
+    assert_eq!(TrustRoot::default().next_change(Timestamp::MIN), None);
+}

@@ -1,0 +1,87 @@
+use std::cell::OnceCell;
+
+use aws_lc_rs::digest::{Digest as Hashed, SHA256, SHA384, SHA512, digest};
+use sha2::{Digest as _, Sha512};
+
+use super::Subject;
+use crate::{
+    oci::{self, Digest},
+    trust::key::Hash,
+};
+
+/// Something that a signature may be over, hashed no oftener than needed. Of a manifest the bytes may
+/// be missing: one of its hashes is known all the same.
+pub(super) struct Message<'a> {
+    text: Text<'a>,
+    hashes: [OnceCell<Option<Hashed>>; 3],
+    prehashed: OnceCell<Option<Sha512>>,
+    identity: [u8; 32],
+}
+
+enum Text<'a> {
+    Payload(&'a [u8]),
+    DigestString(String),
+    Manifest { subject: &'a Subject<'a>, is_subject: OnceCell<bool> },
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn payload(bytes: &'a [u8]) -> Self {
+        Self::new(Text::Payload(bytes), sha256(bytes))
+    }
+
+    pub(super) fn digest_string(digest: &Digest) -> Self {
+        let text = digest.to_string();
+        let identity = sha256(text.as_bytes());
+        Self::new(Text::DigestString(text), identity)
+    }
+
+    pub(super) fn manifest(subject: &'a Subject<'a>) -> Self {
+        let known = subject.digest.as_bytes();
+        let (hash, algorithm, identity) = match subject.digest.algorithm() {
+            oci::Algorithm::Sha256 => (Hash::Sha256, &SHA256, known.try_into().expect("a sha256 digest has 32 bytes")),
+            oci::Algorithm::Sha512 => (Hash::Sha512, &SHA512, sha256(known)),
+        };
+        let mut message = Self::new(Text::Manifest { subject, is_subject: OnceCell::new() }, identity);
+        // The digest *is* the hash that was signed; whether it is this image's is the caller's subject.
+        message.hashes[hash as usize] = OnceCell::from(Hashed::import_less_safe(known, algorithm).ok());
+        message
+    }
+
+    fn new(text: Text<'a>, identity: [u8; 32]) -> Self {
+        Self { text, hashes: Default::default(), prehashed: OnceCell::new(), identity }
+    }
+
+    /// What stands for the signed bytes, whether they are held or not.
+    pub(super) fn identity(&self) -> [u8; 32] {
+        self.identity
+    }
+
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.text {
+            Text::Payload(bytes) => Some(bytes),
+            Text::DigestString(text) => Some(text.as_bytes()),
+            // Other bytes than the subject's are as good as none: a signature over them says nothing.
+            Text::Manifest { subject, is_subject } => {
+                subject.manifest.filter(|manifest| *is_subject.get_or_init(|| subject.digest.matches(manifest)))
+            }
+        }
+    }
+
+    pub(super) fn hashed(&self, hash: Hash) -> Option<Hashed> {
+        let algorithm = match hash {
+            Hash::Sha256 => &SHA256,
+            Hash::Sha384 => &SHA384,
+            Hash::Sha512 => &SHA512,
+        };
+        *self.hashes[hash as usize].get_or_init(|| Some(digest(algorithm, self.bytes()?)))
+    }
+
+    /// A SHA-512 that has been fed the message.
+    pub(super) fn prehashed(&self) -> Option<Sha512> {
+        self.prehashed.get_or_init(|| Some(Sha512::new_with_prefix(self.bytes()?))).clone()
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

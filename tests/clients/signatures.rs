@@ -1,0 +1,119 @@
+//! Signatures as people make them, from the program that signs to the program that pulls.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    clients::{Client, Mode, Pull, Reference},
+    hub::{ACCOUNT, Caller},
+    mirror::{Mirror, WITH_ADMIN},
+    process::run,
+    signing::Signer,
+    world::{World, inside},
+};
+
+/// A key that was added over the API, and revoked over it.
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn openssl_signs_and_curl_submits_until_the_key_is_revoked() {
+    inside(|world| {
+        let mirror = Mirror::start(world, &WITH_ADMIN);
+        let signer = Signer::new(&world.scratch, "alice");
+        let added = serde_json::json!({"name": "alice", "public_key": signer.public_key()}).to_string();
+        let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
+        let key_id = added["key_id"].as_str().expect("the key's id").to_owned();
+
+        let image = world.registry.publish("preview-1");
+        mirror.submit(&signer, &image.single, &image.tag);
+        mirror.submit(&signer, &image.index, &image.index_tag);
+        for client in Client::ALL {
+            for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
+                let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+                pull.comes(world, &image.single);
+                client.empty(world);
+            }
+        }
+        mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
+        for client in Client::ALL {
+            for reference in
+                [Reference::Tag(&image.tag), Reference::Digest(&image.single), Reference::Digest(&image.child)]
+            {
+                let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+                pull.is_refused(world, &image, "refused");
+            }
+        }
+    });
+}
+
+/// Nobody submits anything: the signature is found where cosign put it, beside the image in the upstream.
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
+    inside(|world| {
+        let cosign = Cosign::with_a_key(world);
+        let image = world.registry.publish("preview-1");
+        cosign.sign(world, &image.repository, &image.single);
+        cosign.sign(world, &image.repository, &image.index);
+        let other = world.registry.publish("preview-1");
+
+        let public_key = fs::read_to_string(cosign.directory.join("cosign.pub")).unwrap();
+        let mirror = Mirror::start(world, &WITH_ADMIN);
+        let added = serde_json::json!({"name": "release", "public_key": public_key}).to_string();
+        let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
+        let key_id = added["key_id"].as_str().expect("the key's id").to_owned();
+        for client in Client::ALL {
+            for mode in [Mode::Mirror, Mode::Direct] {
+                let pull = |repository, tag| Pull { client, mode, repository, reference: Reference::Tag(tag) };
+                pull(&image.repository, &image.tag).comes(world, &image.single);
+                client.empty(world);
+                let chosen = if client.keeps_the_index() { &image.index } else { &image.child };
+                pull(&image.repository, &image.index_tag).comes(world, chosen);
+                client.empty(world);
+                pull(&other.repository, &other.tag).is_refused(world, &other, "no valid signature");
+            }
+        }
+        mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
+        for client in Client::ALL {
+            let reference = Reference::Tag(&image.tag);
+            let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+            pull.is_refused(world, &image, "refused");
+        }
+    });
+}
+
+struct Cosign {
+    directory: PathBuf,
+}
+
+impl Cosign {
+    fn with_a_key(world: &World) -> Self {
+        let directory = world.scratch.join("cosign");
+        fs::create_dir_all(&directory).unwrap();
+        let cosign = Self { directory };
+        let mut command = cosign.command(world);
+        run(command.arg("generate-key-pair")).expect("cosign generate-key-pair");
+        let config = serde_json::json!({"auths": {"https://index.docker.io/v1/": {"username": ACCOUNT.0, "password": ACCOUNT.1}}});
+        fs::write(cosign.directory.join("config.json"), config.to_string()).unwrap();
+        cosign
+    }
+
+    /// The classic format, without the public log, pushed to the Hub with the Hub's account.
+    fn sign(&self, world: &World, repository: &str, digest: &str) {
+        let watch = world.hub.watch();
+        let mut command = self.command(world);
+        command.args(["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key"]);
+        run(command.arg(format!("docker.io/{repository}@{digest}"))).expect("cosign sign");
+        let tag = format!("/manifests/{}.sig", digest.replace(':', "-"));
+        let pushed = watch
+            .by(Caller::Client)
+            .into_iter()
+            .any(|entry| entry.line.starts_with("PUT") && entry.line.contains(&tag));
+        assert!(pushed, "cosign put no {tag}");
+    }
+
+    fn command(&self, world: &World) -> std::process::Command {
+        let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/cosign/usr/bin/cosign");
+        let mut command = world.command(program);
+        command.env("COSIGN_PASSWORD", "").env("DOCKER_CONFIG", &self.directory).current_dir(&self.directory);
+        command
+    }
+}

@@ -283,6 +283,10 @@ fn recognised(new: &NewSignature) -> Result<Format, Problem> {
         // Bytes that are no signature of any kind look like a raw one that no key verifies. They are kept
         // and answer `malformed-signature`, as whoever tries the API with made-up bytes expects.
         Err(EnvelopeError::Malformed { flaw: Flaw::NotASignature }) => Ok(Format::Raw),
+        Err(EnvelopeError::Malformed { flaw: flaw @ (Flaw::Empty | Flaw::TooLarge) }) => {
+            Err(Problem::field("signature", flaw.to_string()))
+        }
+        Err(EnvelopeError::Malformed { flaw }) => Err(Problem::field("payload", flaw.to_string())),
     }
 }
 

@@ -1,1 +1,299 @@
-//! (module app)
+//! The only place where the parts meet: they are built here, their background work is started here,
+//! and here is the order in which they end.
+
+mod service;
+
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+
+use crate::{
+    api::{self, Api, BasicAuth, NoRandomness},
+    audit::Audit,
+    clock::Clock,
+    config::{Config, DefaultLevel, MaxAge},
+    policy::{Level, TrustPolicy},
+    pull::{Judge, Puller, Searches, Settings, TRUST_POLL, Trusted, TrustedError},
+    registry::Registry,
+    server::{Health, Layers, Listener, ListenerError, Readiness},
+    store::{Store, StoreError},
+    telemetry::{Drain, Metrics},
+    upstream::{self, UpstreamSetupError, Upstreams},
+};
+
+use self::service::Service;
+
+/// How often gathered audit events are written.
+const AUDIT_FLUSH: Duration = Duration::from_secs(1);
+
+/// How often what has expired is removed, and what is over its size is evicted.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Rows removed in one commit: small, so that submissions never wait long.
+const SWEEP_BATCH: usize = 256;
+
+/// A process that serves.
+pub struct Running {
+    addr: SocketAddr,
+    drain: Drain,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Trust(#[from] TrustedError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamSetupError),
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    #[error("a thread of the store could not be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The parts that outlive the listener, in the order in which they end.
+struct Background {
+    tasks: JoinSet<()>,
+    audit: Arc<Audit>,
+    store: Store,
+    writers: Vec<thread::JoinHandle<()>>,
+}
+
+/// Checks what can be checked beside a process that runs: the keys of the trust directory and the
+/// upstreams. The configuration itself was checked when it was loaded.
+pub fn check(config: &Config) -> Result<usize, StartError> {
+    Upstreams::new(config.upstream.clone(), Clock::system(), Arc::new(|_, _| {}))?;
+    Ok(Trusted::check(&config.trust_dir)?)
+}
+
+/// Opens the store, builds every part, and serves. When this returns, requests are answered.
+pub async fn start(config: Config, clock: Clock) -> Result<Running, StartError> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    say_what_is_open(&config);
+    let (metrics, drain) = (Metrics::new(), Drain::new());
+    let (store, writers) = Store::open(&config.store, clock.clone())?;
+    let writers = writers
+        .into_iter()
+        .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(StartError::Thread)?;
+
+    let trusted = Arc::new(Trusted::load(config.trust_dir.clone(), store.clone(), clock.clone())?);
+    let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(&metrics))?);
+    let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
+    let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
+    let (puller, searches) = Puller::new(
+        settings(&config),
+        store.clone(),
+        judge.clone(),
+        trusted.clone(),
+        upstreams,
+        audit.clone(),
+        clock.clone(),
+    );
+    let puller = Arc::new(puller);
+    let canonical = config.upstream.default.name.clone();
+    let auth = config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret()));
+    let auth = auth.transpose()?;
+    let api = Api::new(
+        api::Config { canonical: canonical.clone(), preview_ttl: config.preview.ttl, auth },
+        store.clone(),
+        judge,
+        trusted.clone(),
+        puller.clone(),
+        audit.clone(),
+        clock.clone(),
+    );
+    let registry = Registry::new(puller.clone(), canonical, drain.clone(), metrics.clone());
+
+    let listener = Listener::bind(config.server.clone()).await?;
+    let addr = listener.local_addr().map_err(|source| ListenerError::Bind { addr: config.server.addr, source })?;
+    let health = health(&metrics, &drain, &store, &trusted);
+    let service = Layers::new(Service::new(registry, api::router(api)), health, &config.server.limits);
+    let background =
+        Background::start(&config, store, writers, audit, trusted, (&puller, searches), clock, metrics.clone());
+    let serving = {
+        let drain = drain.clone();
+        async move {
+            listener.serve(service, drain, metrics).await;
+            background.end().await;
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    let serving = tokio::spawn(serving);
+    tracing::info!(%addr, "listening on {addr}");
+    Ok(Running { addr, drain, serving })
+}
+
+impl Running {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The state that a signal changes; see [`crate::server::on_signals`].
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Waits until the drain is over and every part has ended.
+    pub async fn ended(self) -> Result<(), tokio::task::JoinError> {
+        self.serving.await
+    }
+
+    /// Begins the drain, and waits for its end.
+    pub async fn shutdown(self) -> Result<(), tokio::task::JoinError> {
+        self.drain.begin();
+        self.ended().await
+    }
+}
+
+impl Background {
+    #[expect(clippy::too_many_arguments, reason = "everything that has work of its own to do")]
+    fn start(
+        config: &Config,
+        store: Store,
+        writers: Vec<thread::JoinHandle<()>>,
+        audit: Arc<Audit>,
+        trusted: Arc<Trusted>,
+        (puller, searches): (&Arc<Puller>, Searches),
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(searches.run(Arc::downgrade(puller)));
+        tasks.spawn(poll_trust(trusted));
+        tasks.spawn(flush_audit(audit.clone()));
+        tasks.spawn(sweep(store.clone(), clock, config.preview.ttl, config.preview.remove_after, metrics));
+        Self { tasks, audit, store, writers }
+    }
+
+    /// Stops the background work, writes what was gathered, and closes the store last.
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+        if let Err(error) = self.audit.flush(true).await {
+            tracing::error!("the last audit events were not written: {error}");
+        }
+        self.store.close();
+        let writers = self.writers;
+        let joined = tokio::task::spawn_blocking(move || writers.into_iter().try_for_each(thread::JoinHandle::join));
+        if !matches!(joined.await, Ok(Ok(()))) {
+            tracing::error!("a thread of the store ended in a panic");
+        }
+    }
+}
+
+async fn poll_trust(trusted: Arc<Trusted>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(TRUST_POLL).await;
+        let polled = {
+            let trusted = trusted.clone();
+            tokio::task::spawn_blocking(move || trusted.poll()).await
+        };
+        match polled {
+            Ok(Ok(())) => failing = false,
+            Ok(Err(error)) if !failing => {
+                failing = true;
+                tracing::error!("the trusted keys could not be read again, those in force stay: {error}");
+            }
+            Ok(Err(_)) => {}
+            Err(error) => tracing::error!("reading the trusted keys: {error}"),
+        }
+    }
+}
+
+async fn flush_audit(audit: Arc<Audit>) {
+    loop {
+        tokio::time::sleep(AUDIT_FLUSH).await;
+        if let Err(error) = audit.flush(false).await {
+            tracing::error!("audit events were not written: {error}");
+        }
+    }
+}
+
+async fn sweep(store: Store, clock: Clock, ttl: Option<Duration>, remove_after: Duration, metrics: Metrics) {
+    // A life that began before this has ended.
+    let cutoff = || ttl.and_then(|ttl| clock.now().checked_sub(ttl).ok());
+    match store.count_removable(cutoff(), clock.now(), remove_after) {
+        Ok(0) | Err(_) => {}
+        Ok(count) => tracing::info!(count, "{count} expired signatures are about to be removed"),
+    }
+    let mut commits = store.counters();
+    loop {
+        let mut removed = 0;
+        loop {
+            match store.sweep(cutoff(), clock.now(), remove_after, SWEEP_BATCH).await {
+                Ok(count) => {
+                    removed += count;
+                    if count < SWEEP_BATCH {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("expired signatures were not removed: {error}");
+                    break;
+                }
+            }
+        }
+        if removed > 0 {
+            tracing::info!(count = removed, "removed {removed} expired signatures");
+        }
+        while store.evict(SWEEP_BATCH).await.unwrap_or(0) == SWEEP_BATCH {}
+        tokio::time::sleep(SWEEP).await;
+        let now = store.counters();
+        metrics.store_commits("all", "ok").inc_by(now.commits - commits.commits);
+        metrics.store_commits("all", "failed").inc_by(now.failures - commits.failures);
+        commits = now;
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let duration = |age: MaxAge| match age {
+        MaxAge::For(duration) => Some(duration),
+        MaxAge::Forever => None,
+    };
+    Settings {
+        policy: TrustPolicy::built_in(match config.policy_default {
+            DefaultLevel::Enforce => Level::Enforce,
+            DefaultLevel::Audit => Level::Audit,
+            DefaultLevel::Skip => Level::Skip,
+        }),
+        preview_ttl: config.preview.ttl,
+        isolation: config.auth.is_some(),
+        tag_max_age: duration(config.metadata_max_age),
+        content_max_age: duration(config.content_max_age),
+    }
+}
+
+fn health(metrics: &Metrics, drain: &Drain, store: &Store, trusted: &Arc<Trusted>) -> Health {
+    let (store, trusted, gauge) = (store.clone(), trusted.clone(), metrics.clone());
+    Health::new(metrics.clone(), drain.clone(), move || {
+        let degraded: Vec<_> = [store.degraded(), trusted.degraded()].into_iter().flatten().collect();
+        gauge.store_degraded(store.degraded().is_some());
+        Readiness { opened: true, degraded }
+    })
+}
+
+fn counting(metrics: &Metrics) -> upstream::OnCall {
+    let metrics = metrics.clone();
+    Arc::new(move |operation, outcome| metrics.upstream_call(operation, outcome))
+}
+
+fn say_what_is_open(config: &Config) {
+    if config.auth.is_some() {
+        tracing::warn!(
+            "internal images are refused to everybody in this release: pulling them takes roles, which it does not have yet"
+        );
+    } else {
+        tracing::warn!(
+            "AUTH_ENABLED is off: whoever reaches this port may submit and read signatures, and internal images are not isolated"
+        );
+    }
+}

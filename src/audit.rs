@@ -10,7 +10,6 @@ mod event;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     clock::Clock,
     store::{AuditKind, AuditRow, Page, Store, StoreError},
+    telemetry::Metrics,
 };
 
 pub use self::event::{Action, Event, Who};
@@ -26,7 +26,7 @@ pub use self::event::{Action, Event, Who};
 /// How long the same decision is one event.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Decisions gathered at one time; more are counted in [`Audit::dropped`].
+/// Decisions gathered at one time; more are counted as lost.
 const MAX_GATHERED: usize = 65_536;
 
 const SHARDS: usize = 16;
@@ -36,7 +36,7 @@ pub struct Audit {
     clock: Clock,
     hasher: RandomState,
     shards: [Mutex<HashMap<u64, Gathered>>; SHARDS],
-    dropped: AtomicU64,
+    metrics: Metrics,
 }
 
 struct Gathered {
@@ -47,14 +47,8 @@ struct Gathered {
 }
 
 impl Audit {
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self {
-            store,
-            clock,
-            hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| Mutex::default()),
-            dropped: AtomicU64::new(0),
-        }
+    pub fn new(store: Store, clock: Clock, metrics: Metrics) -> Self {
+        Self { store, clock, hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()), metrics }
     }
 
     /// Records an event durably. Where this fails, what it tells of must not happen.
@@ -72,7 +66,7 @@ impl Audit {
             return;
         }
         if shard.len() >= MAX_GATHERED / SHARDS {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.metrics.audit_event_lost();
             return;
         }
         let event = event();
@@ -99,15 +93,10 @@ impl Audit {
         if rows.is_empty() {
             return Ok(());
         }
-        let count = rows.len() as u64;
+        let count = rows.len();
         self.store.append_audit(rows, AuditKind::Pulls).await.inspect_err(|_| {
-            self.dropped.fetch_add(count, Ordering::Relaxed);
+            (0..count).for_each(|_| self.metrics.audit_event_lost());
         })
-    }
-
-    /// Events that could not be kept.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Events, newest first, as the JSON they were written as.

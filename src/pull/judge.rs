@@ -19,6 +19,7 @@ use crate::{
     oci::{Digest, Repository, Tag, TagType},
     policy::Finding,
     store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
+    telemetry::Metrics,
     trust::{self, Envelope, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
 };
 
@@ -36,6 +37,7 @@ pub struct Judge {
     store: Store,
     trusted: Arc<Trusted>,
     clock: Clock,
+    metrics: Metrics,
     /// Bounds the threads that verify: the work is CPU alone.
     pool: Semaphore,
     cached: Cache<(Repository, Digest), Arc<Judgement>>,
@@ -81,9 +83,9 @@ struct Candidate {
 }
 
 impl Judge {
-    pub fn new(store: Store, trusted: Arc<Trusted>, clock: Clock) -> Self {
+    pub fn new(store: Store, trusted: Arc<Trusted>, clock: Clock, metrics: Metrics) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { store, trusted, clock, pool: Semaphore::new(threads), cached: Cache::new(CACHED_JUDGEMENTS) }
+        Self { store, trusted, clock, metrics, pool: Semaphore::new(threads), cached: Cache::new(CACHED_JUDGEMENTS) }
     }
 
     pub fn trust(&self) -> Arc<TrustRoot> {
@@ -117,7 +119,9 @@ impl Judge {
             .collect();
         candidates.sort_by_key(|candidate| !candidate.verified_before);
         candidates.truncate(MAX_SIGNATURES);
+        let begun = self.clock.instant();
         let signatures = self.verify(*digest, manifest.cloned(), candidates).await?;
+        self.metrics.verdict_took(self.clock.instant().saturating_duration_since(begun));
         let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
         let judgement = Arc::new(Judgement {
             signatures,

@@ -40,6 +40,8 @@ pub struct Trusted {
     current: ArcSwap<TrustRoot>,
     generation: AtomicU64,
     files: Mutex<Files>,
+    /// Why the sources could not be read when they were last looked at.
+    failure: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -92,6 +94,7 @@ impl Trusted {
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             generation: AtomicU64::new(0),
             files: Mutex::default(),
+            failure: Mutex::default(),
         };
         trusted.refresh()?;
         Ok(trusted)
@@ -108,8 +111,21 @@ impl Trusted {
 
     /// Looks whether the directory changed, and takes over what did.
     pub fn poll(&self) -> Result<(), TrustedError> {
-        let listing = list(&self.directory)?;
-        if self.files.lock().listing.as_ref() == Some(&listing) { Ok(()) } else { self.refresh() }
+        let polled = list(&self.directory).and_then(|listing| {
+            if self.files.lock().listing.as_ref() == Some(&listing) { Ok(()) } else { self.refresh() }
+        });
+        *self.failure.lock() = polled.as_ref().err().map(|_| "the trusted keys cannot be read again".to_owned());
+        polled
+    }
+
+    /// What does not work as it should, in one line.
+    pub fn degraded(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    /// Reads a directory as a start would, and says how many keys it holds.
+    pub fn check(directory: &Path) -> Result<usize, TrustedError> {
+        Ok(list(directory)?.iter().filter(|stamp| load_key(directory, &stamp.path).is_some()).count())
     }
 
     /// Reads everything again, for a change that came over the API.
@@ -136,23 +152,16 @@ impl Trusted {
     fn read_files(&self, listing: &[FileStamp], added: &mut BTreeMap<String, Timestamp>) -> Vec<Signer> {
         let mut signers = Vec::new();
         for stamp in listing {
-            let name = stamp.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match read_key(&self.directory, &stamp.path) {
-                Ok(key) => {
-                    let stem = stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    let added = *added.entry(key.id().to_string()).or_insert_with(|| self.clock.now());
-                    signers.push(Signer {
-                        name: stem,
-                        key,
-                        origin: SignerOrigin::File,
-                        added,
-                        not_before: None,
-                        not_after: None,
-                        revoked_at: None,
-                    });
-                }
-                Err(problem) => tracing::warn!(file = name, "TRUST_DIR: {name:?} is not trusted: {problem}"),
-            }
+            let Some(key) = load_key(&self.directory, &stamp.path) else { continue };
+            signers.push(Signer {
+                name: stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+                added: *added.entry(key.id().to_string()).or_insert_with(|| self.clock.now()),
+                key,
+                origin: SignerOrigin::File,
+                not_before: None,
+                not_after: None,
+                revoked_at: None,
+            });
         }
         tracing::info!(keys = signers.len(), "TRUST_DIR: {} trusted keys", signers.len());
         signers
@@ -204,6 +213,13 @@ fn list(directory: &Path) -> Result<Vec<FileStamp>, TrustedError> {
     }
     stamps.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(stamps)
+}
+
+/// A key of the directory; what is none is a warning by name.
+fn load_key(directory: &Path, path: &Path) -> Option<PublicKey> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let warn = |problem: &FileProblem| tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
+    read_key(directory, path).inspect_err(warn).ok()
 }
 
 fn read_key(directory: &Path, path: &Path) -> Result<PublicKey, FileProblem> {

@@ -18,7 +18,9 @@ impl Signed {
     pub(crate) fn new(engine: &Engine, tag: &str) -> Self {
         let dir = engine.fresh_directory("signed");
         let (key, public_key) = (dir.join("ci.key"), dir.join("ci.pub"));
-        succeed(Command::new("openssl").args(["ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out"]).arg(&key));
+        succeed(
+            Command::new("openssl").args(["ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out"]).arg(&key),
+        );
         succeed(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).arg("-out").arg(&public_key));
         let digest = format!("sha256:{}", "5".repeat(64));
         std::fs::write(dir.join("digest"), &digest).unwrap();
@@ -62,7 +64,8 @@ impl Engine {
 
     pub(crate) fn wait_until_ready(&self) {
         self.wait_for("/readyz", || {
-            self.inside(&["sh", "-c", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/readyz || true"]) == "200"
+            self.inside(&["sh", "-c", "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/readyz || true"])
+                == "200"
         });
     }
 

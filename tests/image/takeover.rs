@@ -122,7 +122,8 @@ fn own_files(engine: &Engine) -> Vec<String> {
     let data = engine.fresh_directory("data");
     engine.run("", &data, "");
     engine.wait_until_ready();
-    let names: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.is_empty());
     names
 }

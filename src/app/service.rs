@@ -1,0 +1,55 @@
+use std::{convert::Infallible, pin::Pin};
+
+use axum::Router;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use crate::registry::{self, Registry};
+
+/// One port, told apart by the path: the registry's own, and the API's.
+#[derive(Clone)]
+pub(super) struct Service {
+    registry: Registry,
+    api: Router,
+}
+
+type Body = Either<registry::Body, axum::body::Body>;
+
+impl Service {
+    pub(super) fn new(registry: Registry, api: Router) -> Self {
+        Self { registry, api }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let path = request.uri().path();
+        let under = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if under("/v2") || under("/v1") {
+            let registry = self.registry.clone();
+            Box::pin(async move { Ok(registry.answer(&request).await.map(Either::Left)) })
+        } else if under("/api") {
+            let api = self.api.clone();
+            Box::pin(async move { Ok(api.oneshot(request.map(axum::body::Body::new)).await?.map(Either::Right)) })
+        } else {
+            Box::pin(std::future::ready(Ok(about())))
+        }
+    }
+}
+
+/// What stands at every other path.
+const ABOUT: &str =
+    "sig-repo: a registry mirror under /v2/, signatures under /api/v1/ (described by /api/v1/openapi.json)\n";
+
+fn about() -> Response<Body> {
+    let mut response = Response::new(Either::Right(axum::body::Body::from(ABOUT)));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

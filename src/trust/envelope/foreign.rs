@@ -150,7 +150,7 @@ fn openpgp_packet(bytes: &[u8]) -> Option<(u8, &[u8], bool)> {
     let (length, body) = if is_new {
         match *rest.first()? {
             short @ 0..=191 => (usize::from(short), rest.get(1..)?),
-            long @ 192..=223 => ((usize::from(long) - 192 << 8) + usize::from(*rest.get(1)?) + 192, rest.get(2..)?),
+            long @ 192..=223 => (((usize::from(long) - 192) << 8) + usize::from(*rest.get(1)?) + 192, rest.get(2..)?),
             // A body in pieces, as a stream is written.
             224..=254 => return Some((tag, rest.get(1..)?, false)),
             255 => (number(rest.get(1..5)?), rest.get(5..)?),

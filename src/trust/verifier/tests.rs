@@ -170,14 +170,14 @@ fn a_signature_over_the_manifest_does_not_vouch_for_a_payload() {
 
 #[test]
 fn a_key_that_verifies_and_does_not_count_says_why() {
-    let earlier = Some(at("2026-11-01T00:00:00Z"));
+    let earlier = at("2026-11-01T00:00:00Z");
     let later = at("2026-12-01T00:00:00Z");
     let name = || "ecdsa-p256 signer".to_owned();
     let p256 = || signer("ecdsa-p256");
     for (bad, expected) in [
-        (Signer { revoked_at: earlier, ..p256() }, Rejection::SignerRevoked { name: name() }),
+        (Signer { revoked_at: Some(earlier), ..p256() }, Rejection::SignerRevoked { name: name() }),
         (Signer { not_before: Some(later), ..p256() }, Rejection::SignerNotYetValid { name: name(), from: later }),
-        (Signer { not_after: earlier, ..p256() }, Rejection::SignerExpired { name: name(), since: earlier.unwrap() }),
+        (Signer { not_after: Some(earlier), ..p256() }, Rejection::SignerExpired { name: name(), since: earlier }),
     ] {
         let root = TrustRoot::new(vec![signer("cosign"), bad]);
         for over in ["manifest", "payload", "digest"] {

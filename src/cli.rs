@@ -1,1 +1,85 @@
-//! (module cli)
+//! The command line: arguments in, exit code out.
+//!
+//! Each command says on one line why it failed. What the commands do, the modules below do.
+
+mod check;
+mod healthcheck;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A signature repository for container images, and the registry mirror that enforces it.
+///
+/// Pulls through it are verified against the signatures that were submitted to it. What is not
+/// trusted stays refused: by default images whose tag begins with preview or internal, with
+/// POLICY_DEFAULT=enforce all of them.
+#[derive(Debug, Parser)]
+#[command(name = "sig-repo", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// A YAML file with settings; the environment wins over it. SIG_REPO_CONFIG names it too.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server (what happens without a command, too)
+    Serve,
+    /// Read and check every setting, and exit: 0 if a start would go ahead
+    Check,
+    /// Ask the server that these settings describe whether it lives: 0 if it does
+    Healthcheck,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = arguments.config;
+    let done = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(file),
+        Command::Check => check::run(file),
+        Command::Healthcheck => healthcheck::run(file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sig-repo: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configuration(file: Option<PathBuf>) -> Result<Config, anyhow::Error> {
+    Ok(Config::of_process(file)?)
+}
+
+/// The error and its causes, as far as it does not say them itself.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line.replace('\n', " ")
+}
+
+const AFTER_HELP: &str = "\
+Settings come from the environment, or from a YAML file. The first ones to know:
+  PORT             the port to listen on                             8080
+  DATA_DIR         where signatures are kept                         /data
+  TRUST_DIR        keys put here are trusted (*.pub, *.pem)          $DATA_DIR/trust
+  PREVIEW_TAG_TTL  life of the signature of a preview tag            7d
+  POLICY_DEFAULT   enforce, audit or skip for all other tags         audit
+  PROXY_REMOTEURL  the registry that is mirrored                     https://registry-1.docker.io
+  AUTH_ENABLED     true: the API asks for AUTH_USER, AUTH_PASSWORD   false
+  LOG_LEVEL        debug, info, warn or error                        info
+
+Try it on this machine, without the internet:   sig-repo demo";

@@ -4,11 +4,24 @@
 //! immutable and needs no second look. A setting that this release does not act on stops the start,
 //! and so does a key that nobody knows. It opens no database and contacts nobody.
 
-use std::{path::PathBuf, time::Duration};
+mod compose;
+mod directories;
+mod document;
+mod environment;
+mod error;
+mod given;
+mod merged;
+mod setting;
+mod upstreams;
+mod value;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{server, store, telemetry::LogLevel, upstream};
+pub use self::error::{ConfigError, FileProblem, Origin, Shown};
+use self::{document::Document, environment::Environment};
+use crate::{policy::Level, server, store, telemetry::LogLevel, upstream};
 
 /// Everything a process needs to know to serve.
 #[derive(Debug)]
@@ -19,7 +32,7 @@ pub struct Config {
     pub preview: Preview,
     /// None: authentication is off.
     pub auth: Option<Basic>,
-    pub policy_default: DefaultLevel,
+    pub policy_default: Level,
     pub trust_dir: PathBuf,
     /// How long a tag's digest is used without asking the upstream.
     pub metadata_max_age: MaxAge,
@@ -46,17 +59,29 @@ pub struct Basic {
     pub password: SecretString,
 }
 
-/// What happens to an image that no statement speaks of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefaultLevel {
-    Enforce,
-    #[default]
-    Audit,
-    Skip,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxAge {
     For(Duration),
     Forever,
+}
+
+impl Config {
+    /// Reads the file (the given one, else the one that the environment names) and these variables.
+    pub fn load(
+        file: Option<PathBuf>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let environment = Environment::read(variables)?;
+        let document = match file.as_ref().or(environment.file.as_ref()) {
+            Some(file) => Document::read(file)?,
+            None => Document::default(),
+        };
+        compose::compose(document, environment)
+    }
+
+    /// `load` with the variables of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    pub fn of_process(file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        Self::load(file, std::env::vars_os())
+    }
 }

@@ -4,10 +4,13 @@
 //! It knows nothing of registries or signatures: what is asked of them is answered by the service it
 //! is given. It never challenges and never redirects.
 
+mod connection;
 mod drain;
 mod health;
 mod layers;
 mod listener;
+pub mod open_files;
+mod pinned;
 pub mod privileges;
 mod stall;
 mod tls;
@@ -61,5 +64,8 @@ impl Default for Limits {
     }
 }
 
-/// The most of a request's head, and of what is read or written ahead on a connection.
+/// The most of a request's head; anything more is 431.
+const HEAD_BYTES: usize = 32 * 1024;
+
+/// The most that is read or written ahead on a connection.
 const BUFFER_BYTES: usize = 64 * 1024;

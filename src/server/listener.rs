@@ -1,13 +1,22 @@
-use std::{convert::Infallible, io, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, service::Service};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 
-use super::Config;
-use crate::telemetry::{Drain, Metrics};
+use super::{
+    Config,
+    connection::{Connections, serve_connection},
+};
+use crate::telemetry::{Drain, Metrics, Phase};
 
 /// The open port.
 #[derive(Debug)]
@@ -26,7 +35,14 @@ impl Listener {
     /// Opens the port; connections wait in the queue of the system until `serve`.
     pub async fn bind(config: Config) -> Result<Self, ListenerError> {
         let addr = config.addr;
-        let socket = TcpListener::bind(addr).await.map_err(|source| ListenerError::Bind { addr, source })?;
+        let socket = match TcpListener::bind(addr).await {
+            // A system without IPv6: "every address" then means every one that there is.
+            Err(error) if addr.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await
+            }
+            bound => bound,
+        };
+        let socket = socket.map_err(|source| ListenerError::Bind { addr, source })?;
         Ok(Self { socket, config })
     }
 
@@ -40,10 +56,77 @@ impl Listener {
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _ = (service, drain, metrics, &self.config);
-        std::future::pending().await
+        let limit = self.config.limits.drain;
+        let connections = Connections::default();
+        let drained = async {
+            drain.reached(Phase::Draining).await;
+            let finished = async {
+                drain.finished().await;
+                // What was answered may still be on its way out: a body that is read to its end is
+                // not yet a body that is sent.
+                connections.close().await;
+            };
+            tokio::select! {
+                done = tokio::time::timeout(limit, finished) => if done.is_err() {
+                    tracing::warn!("the time to drain is over: running transfers are cut");
+                },
+                () = drain.reached(Phase::Ending) => {}
+            }
+        };
+        tokio::select! {
+            () = self.accept(service, &connections, metrics) => {}
+            () = drained => {}
+        }
+    }
+
+    async fn accept<S, B>(&self, service: S, connections: &Connections, metrics: Metrics)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let config = Arc::new(self.config.clone());
+        let places = Arc::new(Semaphore::new(config.limits.connections));
+        loop {
+            // Over the limit connections wait in the system's queue: a slow answer is no refusal.
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            match self.socket.accept().await {
+                Ok((stream, addr)) => {
+                    let open = connections.open(metrics.clone());
+                    let serving = serve_connection(stream, addr, service.clone(), Arc::clone(&config), open);
+                    #[expect(clippy::disallowed_methods, reason = "the drain waits for it through `open`")]
+                    tokio::spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 }
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+}
+
+/// The peer went away before it was accepted; the next one is not concerned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Out of file descriptors, accepting again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,10 +1,13 @@
 use std::{
     fmt, fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
+
+use super::pinned::Pinned;
 
 /// A certificate chain and its key, read and found to belong together; http/1.1 and nothing else is
 /// offered, because the reason phrase that stops a client has no place in HTTP/2.
@@ -45,6 +48,20 @@ impl Tls {
     /// The server's own certificate first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// A client that speaks with the holder of this very certificate and with nobody else, whoever
+    /// issued what somebody else shows: for a process that asks itself.
+    pub fn client_of_this_certificate(&self, server: IpAddr) -> Result<rustls::ClientConnection, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let pinned = Arc::new(Pinned::new(self.chain[0].clone(), &provider));
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(pinned)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+        rustls::ClientConnection::new(Arc::new(config), server.into())
     }
 
     pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {

@@ -1,0 +1,150 @@
+//! The registries that are mirrored, as the operator wrote them down.
+
+use std::fs::File;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::{
+    compose::{missing, not_empty},
+    document::Entry,
+    error::{ConfigError, Shown},
+    given::Given,
+    merged::Merged,
+    setting::{Setting, UPSTREAM_KEYS},
+};
+use crate::{
+    oci::RegistryName,
+    upstream::{self, Anonymous, UpstreamConfig},
+};
+
+pub(super) fn compose(
+    merged: &Merged,
+    entries: &[Entry],
+    warnings: &mut Vec<String>,
+) -> Result<upstream::Config, ConfigError> {
+    let default = default(merged)?;
+    let mut others: Vec<UpstreamConfig> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let upstream = entry.upstream()?;
+        if upstream.name == default.name || others.iter().any(|other| other.name == upstream.name) {
+            let expected = "a name that no other upstream has, the default one included";
+            return Err(entry.unusable("name", expected));
+        }
+        others.push(upstream);
+    }
+    for open in std::iter::once(&default).chain(&others).filter(|upstream| upstream.anonymous == Anonymous::All) {
+        warnings.push(format!(
+            "anonymous is all for {}: whoever can reach this port reads whatever our credentials can read there",
+            open.name
+        ));
+    }
+    Ok(upstream::Config { default, others, limits: upstream::Limits::default() })
+}
+
+fn default(merged: &Merged) -> Result<UpstreamConfig, ConfigError> {
+    let remote = merged.parsed("proxy.remoteurl", REMOTE_URL, remote_url)?;
+    let canonical = merged.parsed("proxy.canonical", REGISTRY_NAME, |text| text.parse::<RegistryName>().ok())?;
+    let mut upstream = UpstreamConfig::docker_hub();
+    if let Some(canonical) = canonical {
+        if canonical != upstream.name && remote.is_none() {
+            return Err(missing("PROXY_REMOTEURL", "with a proxy.canonical other than docker.io"));
+        }
+        upstream.name = canonical;
+    }
+    if let Some(remote) = remote {
+        upstream = UpstreamConfig::configured(upstream.name, remote);
+    }
+    let secret = |path| merged.find(path).map(|set| set.given);
+    let username = merged.find("proxy.username").map(|set| set.given);
+    (upstream.username, upstream.password) =
+        credentials(username, secret("proxy.password"), ["PROXY_USERNAME", "PROXY_PASSWORD"])?;
+    if let Some(anonymous) = merged.parsed("proxy.anonymous", ANONYMOUS, anonymous)? {
+        upstream.anonymous = anonymous;
+    }
+    Ok(upstream)
+}
+
+impl Entry {
+    fn upstream(&self) -> Result<UpstreamConfig, ConfigError> {
+        for (path, given) in &self.keys {
+            given.check_acted_on(setting(path))?;
+        }
+        let is_name = |text: &str| text.parse().ok().filter(|_| RegistryName::is_named_by(text));
+        let name = self.parsed("name", REGISTRY_NAME, is_name)?.ok_or_else(|| self.missing("name"))?;
+        let remote = self.parsed("remoteurl", REMOTE_URL, remote_url)?.ok_or_else(|| self.missing("remoteurl"))?;
+        let mut upstream = UpstreamConfig::configured(name, remote);
+        let names = [format!("{}.username", self.origin), format!("{}.password", self.origin)];
+        let names = names.each_ref().map(String::as_str);
+        (upstream.username, upstream.password) =
+            credentials(self.keys.get("username"), self.keys.get("password"), names)?;
+        if let Some(ca) = self.keys.get("ca") {
+            File::open(&ca.text).map_err(|source| ConfigError::Unreadable {
+                origin: ca.origin.clone(),
+                value: Shown::new(&ca.text),
+                source,
+            })?;
+            upstream.ca = Some(ca.text.clone().into());
+        }
+        upstream.realm = self.parsed("realm", "an http:// or https:// URL", |text| Url::parse(text).ok())?;
+        upstream.anonymous = self.parsed("anonymous", ANONYMOUS, anonymous)?.unwrap_or_default();
+        Ok(upstream)
+    }
+
+    fn parsed<T>(
+        &self,
+        key: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.keys.get(key).map(|given| given.parse(setting(key), expected, parse)).transpose()
+    }
+
+    fn missing(&self, key: &str) -> ConfigError {
+        missing(key, &format!("in each entry of upstreams ({})", self.origin))
+    }
+
+    fn unusable(&self, key: &'static str, expected: &str) -> ConfigError {
+        self.keys.get(key).map_or_else(|| self.missing(key), |given| given.unusable(setting(key), expected))
+    }
+}
+
+fn setting(key: &str) -> &'static Setting {
+    UPSTREAM_KEYS.iter().find(|setting| setting.path == key).expect("the key is one of the table")
+}
+
+type Credentials = (Option<String>, Option<SecretString>);
+
+fn credentials(
+    username: Option<&Given>,
+    password: Option<&Given>,
+    names: [&str; 2],
+) -> Result<Credentials, ConfigError> {
+    match (username, password) {
+        (None, None) => Ok((None, None)),
+        (Some(username), Some(password)) => {
+            Ok((Some(username.text.clone()), Some(not_empty(password.secret()?, &password.origin)?)))
+        }
+        (Some(_), None) => Err(missing(names[1], &format!("with {}", names[0]))),
+        (None, Some(_)) => Err(missing(names[0], &format!("with {}", names[1]))),
+    }
+}
+
+fn remote_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && plain).then_some(url)
+}
+
+fn anonymous(text: &str) -> Option<Anonymous> {
+    match text {
+        "probe" => Some(Anonymous::Probe),
+        "all" => Some(Anonymous::All),
+        _ => None,
+    }
+}
+
+const REMOTE_URL: &str = "an http:// or https:// URL with a host, and no user, query or fragment in it";
+const REGISTRY_NAME: &str = "the name of a registry, such as ghcr.io or registry.example:5000";
+const ANONYMOUS: &str = "probe or all";

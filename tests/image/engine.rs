@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::bases;
+use crate::{bases, settings::with_mirror};
 
 const REGISTRY: &str = "registry.test";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,7 +43,9 @@ impl Engine {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let cgroup = format!("sig-repo-test-{}", std::process::id());
-        fs::write(dir.join("daemon.json"), format!(r#"{{"cgroup-parent": "/{cgroup}"}}"#)).unwrap();
+        let mut settings: serde_json::Value = serde_json::from_str(&with_mirror("docker/daemon.json")).unwrap();
+        settings["cgroup-parent"] = format!("/{cgroup}").into();
+        fs::write(dir.join("daemon.json"), settings.to_string()).unwrap();
         let supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR, "sh"])
             .arg(&dir)
@@ -101,6 +103,22 @@ impl Engine {
         )
     }
 
+    pub(crate) fn inside_with_docker(&self, program: &str, arguments: &[&str]) -> String {
+        output(self.in_its_network(program).args(arguments).env_remove("PORT"))
+    }
+
+    /// A program that sees the daemon's network, and else what this process sees.
+    pub(crate) fn in_its_network(&self, program: &str) -> Command {
+        let mut command = self.command("nsenter");
+        command.args(["--net", "--target", &self.init.to_string(), "--", program]);
+        command
+    }
+
+    /// Where the daemon's own containerd listens.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.dir.join("exec/containerd/containerd.sock")
+    }
+
     pub(crate) fn logs(&self) -> String {
         let Output { stdout, stderr, .. } = self.command("docker").args(["logs", "sig-repo"]).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
@@ -137,7 +155,7 @@ fn only_child(parent: u32) -> Option<u32> {
     fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?.trim().parse().ok()
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
         if let Some(found) = look() {
             return found;
@@ -145,6 +163,12 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         thread::sleep(POLL);
     }
     panic!("waited in vain for {what}");
+}
+
+/// All that a command says that is expected to fail.
+pub(crate) fn everything(command: &mut Command) -> String {
+    let Output { stdout, stderr, .. } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
 }
 
 pub(crate) fn succeed(command: &mut Command) {

@@ -1,9 +1,12 @@
 //! The image as users start it: built without a network, run by a Docker daemon with the lines of the documentation,
 //! on volumes as they find them. What the process may still do, and what survives a restart, is looked at from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bases;
 mod engine;
 mod page;
+mod settings;
 mod takeover;
 mod texts;
 

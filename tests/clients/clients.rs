@@ -27,7 +27,8 @@ pub(crate) enum Client {
 pub(crate) enum Mode {
     /// As a mirror of Docker Hub, with the Hub behind it in the client's own list.
     Mirror,
-    /// As the only place where Docker Hub is; dockerd of this age has no such setting.
+    /// As the only place where Docker Hub is, by the examples in `deploy` as they stand: over TLS, under their name.
+    /// dockerd of this age has no such setting.
     Strict,
     /// By our address in the reference.
     Direct,
@@ -56,7 +57,7 @@ impl Client {
     /// Whether it prints anything of what a mirror says to a request for this. Podman 4.3 and skopeo 1.9 take a
     /// manifest by digest for broken and say only that, whatever it says.
     pub(crate) fn prints_reasons(self, mode: Mode, reference: Reference<'_>) -> bool {
-        let direct = matches!(mode, Mode::Direct | Mode::DirectByName);
+        let direct = mode != Mode::Mirror;
         direct || !matches!((self, reference), (Self::Podman | Self::Skopeo, Reference::Digest(_)))
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     clients::{Client, Mode, Pull, Reference},
     hub::{Caller, listed},
-    world::{World, inside},
+    world::inside,
 };
 
 /// The bypass that only the client's settings close. It also shows that every client here can go round us, that the
@@ -27,26 +27,6 @@ fn with_the_mirror_dead_every_client_goes_round_and_is_seen() {
                 assert!(watch.by(Caller::Mirror).is_empty());
                 client.empty(world);
                 assert!(!client.held(world).contains(digest), "{pull:?}");
-            }
-        }
-    });
-}
-
-/// The same with the settings that leave a client no other place to go: nothing comes, and nobody asks the Hub.
-#[test]
-#[ignore = "needs root and real clients: tests/run"]
-fn with_the_mirror_dead_a_strict_client_stays() {
-    inside(|world: &World| {
-        let image = world.registry.publish("v1");
-        let strict = [Client::Containerd, Client::Podman, Client::Skopeo].map(|client| (client, Mode::Strict));
-        for (client, mode) in strict.into_iter().chain([(Client::Docker, Mode::Direct)]) {
-            for reference in [Reference::Tag("v1"), Reference::Digest(&image.single)] {
-                let pull = Pull { client, mode, repository: &image.repository, reference };
-                let watch = world.hub.watch();
-                let ran = pull.run(world);
-                assert!(!ran.ok && ran.output.contains("connection refused"), "{pull:?}: {}", ran.output);
-                watch.assert_nobody_went_round(&format!("{pull:?}"));
-                assert!(!client.held(world).contains(&image.single), "{pull:?}");
             }
         }
     });

@@ -37,4 +37,5 @@ mod process;
 mod pulls;
 mod signatures;
 mod signing;
+mod strict;
 mod world;

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,12 +11,12 @@ use std::{
 use crate::{
     process::{self, Daemon, run},
     signing::Signer,
-    world::World,
+    world::{MIRROR_NAME, World},
 };
 
 pub(crate) struct Mirror<'a> {
     world: &'a World,
-    address: SocketAddr,
+    url: String,
     directory: PathBuf,
     daemon: Daemon,
 }
@@ -30,23 +29,35 @@ pub(crate) const WITH_ADMIN: [(&str, &str); 3] =
 impl<'a> Mirror<'a> {
     /// Where the clients expect it, on an empty directory, trusting the key of [`World::signer`].
     pub(crate) fn start(world: &'a World, settings: &[(&str, &str)]) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let directory = world.scratch.join(format!("mirror-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&directory).unwrap();
-        Self::start_in(world, directory, settings)
+        Self::start_in(world, fresh_directory(world), settings)
+    }
+
+    /// Where the examples in `deploy` expect it.
+    pub(crate) fn start_over_tls(world: &'a World, settings: &[(&str, &str)]) -> Self {
+        let file = |name| world.scratch.join(name).display().to_string();
+        let (certificate, key) = (file("mirror.crt"), file("mirror.key"));
+        let tls = [("PORT", "443"), ("HTTP_TLS_CERTIFICATE", &certificate), ("HTTP_TLS_KEY", &key)];
+        // The stand-in has the same port at other addresses.
+        let settings = [&tls[..], &[("HTTP_ADDR", "127.0.0.1:443")], settings].concat();
+        Self::launch(world, fresh_directory(world), format!("https://{MIRROR_NAME}"), &settings)
     }
 
     pub(crate) fn start_in(world: &'a World, directory: PathBuf, settings: &[(&str, &str)]) -> Self {
-        let trust = directory.join("trust");
+        let port = world.mirror.port().to_string();
+        let settings = [&[("PORT", &*port)][..], settings].concat();
+        Self::launch(world, directory, format!("http://{}", world.mirror), &settings)
+    }
+
+    fn launch(world: &'a World, directory: PathBuf, url: String, settings: &[(&str, &str)]) -> Self {
+        let (data, trust) = (directory.join("data"), directory.join("trust"));
+        fs::create_dir_all(&data).unwrap();
         fs::create_dir_all(&trust).unwrap();
         world.signer.put_into(&trust);
         let mut command = unshared(&world.scratch);
-        command.env("PORT", world.mirror.port().to_string()).env("DATA_DIR", directory.join("data"));
-        command.env("TRUST_DIR", &trust).envs(settings.iter().copied());
-        fs::create_dir_all(directory.join("data")).unwrap();
+        command.env("DATA_DIR", data).env("TRUST_DIR", trust).envs(settings.iter().copied());
         let mut daemon = Daemon::start("sig-repo", command);
-        daemon.wait_until(|| world.http.answers(&format!("http://{}/readyz", world.mirror)));
-        Self { world, address: world.mirror, directory, daemon }
+        daemon.wait_until(|| run(world.command("curl").args(["--silent", "--fail", &format!("{url}/readyz")])).ok);
+        Self { world, url, directory, daemon }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -76,10 +87,15 @@ impl<'a> Mirror<'a> {
     ) -> serde_json::Value {
         let mut command = self.world.command("curl");
         command.args(["--silent", "--show-error", "--fail-with-body", "--user", &format!("{}:{}", ADMIN.0, ADMIN.1)]);
-        command.args(arguments).arg(format!("http://{}/api/v1/{path}", self.address));
+        command.args(arguments).arg(format!("{}/api/v1/{path}", self.url));
         let answer = run(&mut command).expect(path);
         if answer.is_empty() { serde_json::Value::Null } else { serde_json::from_str(&answer).expect(&answer) }
     }
+}
+
+fn fresh_directory(world: &World) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    world.scratch.join(format!("mirror-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// With the Hub at the address that is the mirror's.

@@ -34,7 +34,6 @@ pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) registry: Registry,
     pub(crate) daemons: Daemons,
-    pub(crate) http: Http,
     /// Trusted by every mirror from its start.
     pub(crate) signer: Signer,
     /// Where the clients have been told that the mirror is, whether or not one is running.
@@ -125,11 +124,14 @@ impl World {
         let runtime = Runtime::new().unwrap();
         let http = Http::new(runtime.handle().clone());
         let mirror = free_address();
-        let registry = Registry::start(&scratch, http.clone());
+        let registry = Registry::start(&scratch, http);
         let hub = Hub::start(&runtime, &authority, registry.address(), [CLIENTS_HUB, MIRRORS_HUB]);
         let daemons = Daemons::start(&scratch, mirror);
+        let (certificate, key) = authority.issue(&[MIRROR_NAME]);
+        fs::write(scratch.join("mirror.crt"), certificate.pem()).unwrap();
+        fs::write(scratch.join("mirror.key"), key.serialize_pem()).unwrap();
         let signer = Signer::new(&scratch, "team");
-        Self { signer, scratch, hub, registry, daemons, http, mirror, _runtime: runtime }
+        Self { signer, scratch, hub, registry, daemons, mirror, _runtime: runtime }
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {
@@ -158,6 +160,9 @@ const SCRATCH: &str = "/run/clients";
 /// this world's loopback.
 const CLIENTS_HUB: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 2);
 const MIRRORS_HUB: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 3);
+
+/// The mirror's name in the examples of `deploy`.
+pub(crate) const MIRROR_NAME: &str = "sig-repo.example.com";
 
 pub(crate) const HUB_NAMES: [&str; 5] =
     ["registry-1.docker.io", "auth.docker.io", "index.docker.io", "docker.io", "production.cloudflare.docker.com"];

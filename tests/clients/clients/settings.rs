@@ -1,4 +1,4 @@
-//! What an operator writes down on each client's machine.
+//! What an operator writes down on each client's machine. Where the project has an example, that is what is tried.
 
 use std::{
     fs,
@@ -8,19 +8,24 @@ use std::{
 
 use super::Mode;
 
+/// The project's own, with the host changed as its reader would.
 pub(super) fn daemon_json(mirror: SocketAddr) -> String {
-    serde_json::json!({"registry-mirrors": [format!("http://{mirror}")]}).to_string()
+    let text = include_str!("../../../deploy/docker/daemon.json");
+    assert!(text.contains(EXAMPLE), "{text}");
+    text.replace(EXAMPLE, &format!("http://{mirror}"))
 }
 
 /// A directory for `--hosts-dir`.
 pub(super) fn containerd_hosts(scratch: &Path, mirror: SocketAddr, mode: Mode) -> PathBuf {
-    let server = match mode {
-        Mode::Strict => format!("http://{mirror}"),
-        Mode::Mirror | Mode::Direct | Mode::DirectByName => "https://registry-1.docker.io".to_owned(),
-    };
     let hosts = scratch.join("containerd").join(if mode == Mode::Strict { "strict" } else { "mirror" });
     fs::create_dir_all(hosts.join("docker.io")).unwrap();
-    let text = format!("server = \"{server}\"\n[host.\"http://{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    let text = match mode {
+        Mode::Strict => include_str!("../../../deploy/containerd/hosts.toml").to_owned(),
+        Mode::Mirror | Mode::Direct | Mode::DirectByName => format!(
+            "server = \"https://registry-1.docker.io\"\n\
+             [host.\"http://{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+        ),
+    };
     fs::write(hosts.join("docker.io/hosts.toml"), text).unwrap();
     hosts
 }
@@ -36,13 +41,15 @@ pub(super) fn containers_image() {
 }
 
 pub(super) fn registries_conf(mirror: SocketAddr, mode: Mode) {
-    let hub = match mode {
-        Mode::Strict => format!("location = \"{mirror}\"\ninsecure = true\n"),
-        Mode::Mirror | Mode::Direct | Mode::DirectByName => {
-            format!("location = \"docker.io\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n")
-        }
+    let text = match mode {
+        Mode::Strict => include_str!("../../../deploy/podman/registries.conf").to_owned(),
+        Mode::Mirror | Mode::Direct | Mode::DirectByName => format!(
+            "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n\
+             [[registry]]\nlocation = \"{mirror}\"\ninsecure = true\n"
+        ),
     };
-    let text =
-        format!("[[registry]]\nprefix = \"docker.io\"\n{hub}[[registry]]\nlocation = \"{mirror}\"\ninsecure = true\n");
     fs::write("/etc/containers/registries.conf", text).unwrap();
 }
+
+/// Where the examples in `deploy` say that the mirror is.
+const EXAMPLE: &str = "https://sig-repo.example.com";

@@ -1,8 +1,8 @@
-//! The world's certificate authority, and the one certificate under all of the Hub's names.
+//! The world's certificate authority, and its certificates.
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -26,11 +26,16 @@ impl Authority {
         self.pem.clone()
     }
 
-    /// TLS as a server of all these names, HTTP/1.1 only.
-    pub(super) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+    /// A certificate for a server of these names, and its key.
+    pub(crate) fn issue(&self, names: &[&str]) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// TLS as a server of all these names, HTTP/1.1 only.
+    pub(super) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue(names);
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

@@ -39,7 +39,7 @@ pub(super) fn name_the_hub(scratch: &Path, names: &[&str], clients: Ipv4Addr, mi
     for address in [clients, mirror] {
         system("ip", &["address", "add", &format!("{address}/32"), "dev", "lo"]);
     }
-    let hosts = |hub| format!("127.0.0.1 localhost\n{hub} {}\n", names.join(" "));
+    let hosts = |hub| format!("127.0.0.1 localhost {}\n{hub} {}\n", super::MIRROR_NAME, names.join(" "));
     replace("/etc/hosts", &hosts(clients));
     fs::write(scratch.join("hosts.mirror"), hosts(mirror)).unwrap();
     // Any other name is asked for at loopback, where nobody answers: a quick error instead of a time-out.

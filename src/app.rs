@@ -12,8 +12,8 @@ use crate::{
     api::{self, Api, BasicAuth, NoRandomness},
     audit::Audit,
     clock::Clock,
-    config::{Config, DefaultLevel, MaxAge},
-    policy::{Level, TrustPolicy},
+    config::{Config, MaxAge},
+    policy::TrustPolicy,
     pull::{Judge, Puller, Searches, Settings, TRUST_POLL, Trusted, TrustedError},
     registry::Registry,
     server::{Health, Layers, Listener, ListenerError, Readiness},
@@ -137,7 +137,7 @@ impl Running {
         self.addr
     }
 
-    /// The state that a signal changes; see [`crate::server::on_signals`].
+    /// The state that a signal changes; see [`crate::server::Signals`].
     pub fn drain(&self) -> &Drain {
         &self.drain
     }
@@ -260,11 +260,7 @@ fn settings(config: &Config) -> Settings {
         MaxAge::Forever => None,
     };
     Settings {
-        policy: TrustPolicy::built_in(match config.policy_default {
-            DefaultLevel::Enforce => Level::Enforce,
-            DefaultLevel::Audit => Level::Audit,
-            DefaultLevel::Skip => Level::Skip,
-        }),
+        policy: TrustPolicy::built_in(config.policy_default),
         preview_ttl: config.preview.ttl,
         isolation: config.auth.is_some(),
         tag_max_age: duration(config.metadata_max_age),

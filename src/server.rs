@@ -18,7 +18,7 @@ mod tls;
 use std::{net::SocketAddr, time::Duration};
 
 pub use self::{
-    drain::on_signals,
+    drain::Signals,
     health::{Health, Readiness},
     layers::Layers,
     listener::{Listener, ListenerError},

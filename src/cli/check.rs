@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
+use crate::app;
+
 /// Does what a start does before it listens, and changes nothing.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
@@ -10,9 +12,10 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
     if !geteuid().is_root() {
         config.check_directories()?;
     }
+    let keys = if config.trust_dir.exists() { app::check(&config)? } else { 0 };
     for warning in &config.warnings {
         println!("warning: {warning}");
     }
-    println!("the configuration is good");
+    println!("the configuration is good; trusted keys in {}: {keys}", config.trust_dir.display());
     Ok(())
 }

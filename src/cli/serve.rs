@@ -1,14 +1,11 @@
-use std::{convert::Infallible, path::PathBuf};
-
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::{body::Incoming, service::service_fn};
+use std::{path::PathBuf, pin::pin};
 
 use crate::{
+    app,
     clock::Clock,
-    server::{Health, Layers, Listener, Readiness, on_signals, open_files, privileges},
-    telemetry::{self, Drain, Metrics},
+    config::Config,
+    server::{Signals, open_files, privileges},
+    telemetry,
 };
 
 /// Serves until a signal. Root is given up before there is a second thread.
@@ -18,25 +15,19 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
     config.server.limits = config.server.limits.within(open_files::raise());
     privileges::give_up(&config.store.data_dir)?;
     config.prepare_directories()?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), anyhow::Error> {
+    // Before anything is open: a signal during the start must not be lost, and as the first process of
+    // a container nothing else would end this one.
+    let signals = Signals::take_over()?;
+    let running = app::start(config, Clock::system()).await?;
+    let driving = signals.drive(running.drain().clone());
+    let mut ended = pin!(running.ended());
+    tokio::select! {
+        done = ended.as_mut() => done?,
+        () = driving => ended.await?,
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let drain = Drain::new();
-        let metrics = Metrics::new();
-        let signals = on_signals(drain.clone())?;
-        let limits = config.server.limits;
-        let listener = Listener::bind(config.server).await?;
-        tracing::info!("listening on {}", listener.local_addr()?);
-        let health = Health::new(metrics.clone(), drain.clone(), Readiness::default);
-        let absent = service_fn(|_: Request<Incoming>| async {
-            let mut response = Response::new(Full::<Bytes>::default());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            Ok::<_, Infallible>(response)
-        });
-        #[expect(clippy::disallowed_methods, reason = "app takes this over")]
-        tokio::spawn(signals);
-        listener.serve(Layers::new(absent, health, &limits), drain, metrics).await;
-        Ok(())
-    })
+    Ok(())
 }

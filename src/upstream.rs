@@ -23,7 +23,6 @@ mod transport;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -34,7 +33,7 @@ use url::Url;
 use self::{
     client::Requests,
     connector::Endpoint,
-    tls::{CaError, Roots},
+    tls::Roots,
     tokens::{Credentials, Realms, Tokens},
     transport::Transport,
 };
@@ -63,8 +62,9 @@ pub struct UpstreamConfig {
     pub remote: Url,
     pub username: Option<String>,
     pub password: Option<SecretString>,
-    /// A PEM file of certificates that are trusted here beside the platform's.
-    pub ca: Option<PathBuf>,
+    /// Certificates in PEM form that are trusted here beside the platform's; read already, because the
+    /// process may be root only while it loads its configuration.
+    pub ca: Option<Vec<u8>>,
     /// Where its tokens come from; none: its own host, or the preset's token service.
     pub realm: Option<Url>,
     /// A host name of ours that means this upstream.
@@ -123,14 +123,12 @@ pub enum UpstreamSetupError {
     Realm { name: RegistryName },
     #[error("upstream {name}: username and password belong together")]
     Credentials { name: RegistryName },
-    #[error("upstream {name}: cannot read ca {}: {source}", path.display())]
-    CaFile { name: RegistryName, path: PathBuf, source: std::io::Error },
-    #[error("upstream {name}: ca {} holds no usable PEM certificate", path.display())]
-    Ca { name: RegistryName, path: PathBuf },
+    #[error("upstream {name}: ca holds no usable PEM certificate")]
+    Ca { name: RegistryName },
 }
 
 impl Upstreams {
-    /// Reads the certificate files; connects to nothing.
+    /// Reads the platform's certificates; connects to nothing.
     pub fn new(config: Config, clock: Clock, on_call: OnCall) -> Result<Self, UpstreamSetupError> {
         let roots = Roots::of_platform();
         let canonical = config.default.name.clone();
@@ -228,11 +226,7 @@ impl UpstreamConfig {
         if credentials.is_some() && anonymous == Anonymous::All {
             tracing::warn!(upstream = %name, "anonymous clients may read whatever our credentials for {name} can read");
         }
-        let tls = match (roots.client_config(ca.as_deref()), ca) {
-            (Ok(tls), _) => tls,
-            (Err(CaError::Read(source)), Some(path)) => return Err(UpstreamSetupError::CaFile { name, path, source }),
-            (Err(_), path) => return Err(UpstreamSetupError::Ca { name, path: path.unwrap_or_default() }),
-        };
+        let Ok(tls) = roots.client_config(ca.as_deref()) else { return Err(UpstreamSetupError::Ca { name }) };
         // Only what the operator wrote down may lie on a network that is not public.
         let own = match configured {
             true => BTreeSet::from_iter(realms.realm.as_ref().and_then(Endpoint::of).into_iter().chain([own])),

@@ -40,7 +40,7 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
             .unwrap_or(Level::Audit),
         metadata_max_age: max_age(&merged, "proxy.metadataMaxAge")?.unwrap_or(MaxAge::For(Duration::ZERO)),
         content_max_age: max_age(&merged, "proxy.contentMaxAge")?.unwrap_or(MaxAge::Forever),
-        upstream: upstreams::compose(&merged, &document.upstreams, &mut warnings)?,
+        upstream: upstreams::compose(&merged, &document.upstreams)?,
         store: store::Config::new(data_dir),
         trust_dir,
         warnings,

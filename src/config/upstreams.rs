@@ -1,6 +1,6 @@
 //! The registries that are mirrored, as the operator wrote them down.
 
-use std::fs::File;
+use std::fs;
 
 use secrecy::SecretString;
 use url::Url;
@@ -18,11 +18,7 @@ use crate::{
     upstream::{self, Anonymous, UpstreamConfig},
 };
 
-pub(super) fn compose(
-    merged: &Merged,
-    entries: &[Entry],
-    warnings: &mut Vec<String>,
-) -> Result<upstream::Config, ConfigError> {
+pub(super) fn compose(merged: &Merged, entries: &[Entry]) -> Result<upstream::Config, ConfigError> {
     let default = default(merged)?;
     let mut others: Vec<UpstreamConfig> = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -32,12 +28,6 @@ pub(super) fn compose(
             return Err(entry.unusable("name", expected));
         }
         others.push(upstream);
-    }
-    for open in std::iter::once(&default).chain(&others).filter(|upstream| upstream.anonymous == Anonymous::All) {
-        warnings.push(format!(
-            "anonymous is all for {}: whoever can reach this port reads whatever our credentials can read there",
-            open.name
-        ));
     }
     Ok(upstream::Config { default, others, limits: upstream::Limits::default() })
 }
@@ -79,12 +69,12 @@ impl Entry {
         (upstream.username, upstream.password) =
             credentials(self.keys.get("username"), self.keys.get("password"), names)?;
         if let Some(ca) = self.keys.get("ca") {
-            File::open(&ca.text).map_err(|source| ConfigError::Unreadable {
+            let pem = fs::read(&ca.text).map_err(|source| ConfigError::Unreadable {
                 origin: ca.origin.clone(),
                 value: Shown::new(&ca.text),
                 source,
             })?;
-            upstream.ca = Some(ca.text.clone().into());
+            upstream.ca = Some(pem);
         }
         upstream.realm = self.parsed("realm", "an http:// or https:// URL", |text| Url::parse(text).ok())?;
         upstream.anonymous = self.parsed("anonymous", ANONYMOUS, anonymous)?.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Whose certificates are believed: the platform's roots, and an upstream's own.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -8,11 +8,9 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 /// The roots that every upstream shares.
 pub(super) struct Roots(RootCertStore);
 
+/// The bytes are no certificates in PEM form.
 #[derive(Debug)]
-pub(super) enum CaError {
-    Read(std::io::Error),
-    Unusable,
-}
+pub(super) struct Unusable;
 
 impl Roots {
     /// Those of the platform. A machine may have none and still mirror a registry without TLS, so
@@ -27,17 +25,16 @@ impl Roots {
         Self(roots)
     }
 
-    pub(super) fn client_config(&self, ca: Option<&Path>) -> Result<ClientConfig, CaError> {
+    pub(super) fn client_config(&self, ca: Option<&[u8]>) -> Result<ClientConfig, Unusable> {
         let mut roots = self.0.clone();
-        if let Some(path) = ca {
-            let pem = std::fs::read(path).map_err(CaError::Read)?;
-            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            let certificates = certificates.map_err(|_| CaError::Unusable)?;
+        if let Some(pem) = ca {
+            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+            let certificates = certificates.map_err(|_| Unusable)?;
             if certificates.is_empty() {
-                return Err(CaError::Unusable);
+                return Err(Unusable);
             }
             for certificate in certificates {
-                roots.add(certificate).map_err(|_| CaError::Unusable)?;
+                roots.add(certificate).map_err(|_| Unusable)?;
             }
         }
         let provider = Arc::new(aws_lc_rs::default_provider());

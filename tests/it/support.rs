@@ -2,4 +2,5 @@
 
 #![allow(dead_code, unused_imports, reason = "each file of tests uses its own part of the tools")]
 
+pub(crate) mod liar;
 pub(crate) mod registry;

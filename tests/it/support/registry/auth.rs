@@ -11,15 +11,15 @@ use super::{Registry, routes::Answer};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Auth {
     /// User and password; each reads every repository.
-    pub(crate) users: HashMap<String, String>,
+    users: HashMap<String, String>,
     /// What anonymous tokens open.
-    pub(crate) public: BTreeSet<String>,
+    public: BTreeSet<String>,
     /// In the challenge; none: our own `/token`.
-    pub(crate) realm: Option<String>,
+    realm: Option<String>,
     /// `Basic` instead of tokens.
-    pub(crate) basic: bool,
+    basic: bool,
     /// `expires_in` of the tokens; none: left out.
-    pub(crate) expires_in: Option<u64>,
+    expires_in: Option<u64>,
     /// Token → repository, and whether it opens it.
     issued: HashMap<String, (String, bool)>,
 }
@@ -34,6 +34,18 @@ impl Auth {
     pub(crate) fn user(mut self, user: &str, password: &str) -> Self {
         self.users.insert(user.to_owned(), password.to_owned());
         self
+    }
+
+    pub(crate) fn realm(self, realm: &str) -> Self {
+        Self { realm: Some(realm.to_owned()), ..self }
+    }
+
+    pub(crate) fn basic(self) -> Self {
+        Self { basic: true, ..self }
+    }
+
+    pub(crate) fn expires_in(self, seconds: u64) -> Self {
+        Self { expires_in: Some(seconds), ..self }
     }
 
     pub(super) fn allows(&self, repository: &str, headers: &HeaderMap) -> bool {

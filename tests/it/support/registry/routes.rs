@@ -215,6 +215,7 @@ enum Then {
     End,
     Nothing,
     Close,
+    Closing,
     Zeroes,
 }
 
@@ -222,14 +223,20 @@ impl Body for Sent {
     type Data = Bytes;
     type Error = Closed;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Closed>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Closed>>> {
         if let Some(bytes) = self.first.take().filter(|bytes| !bytes.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         match self.then {
             Then::End => Poll::Ready(None),
             Then::Nothing => Poll::Pending,
-            Then::Close => Poll::Ready(Some(Err(Closed))),
+            // What was sent so far is flushed first.
+            Then::Close => {
+                self.then = Then::Closing;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Then::Closing => Poll::Ready(Some(Err(Closed))),
             Then::Zeroes => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 16 << 10]))))),
         }
     }

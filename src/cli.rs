@@ -3,6 +3,7 @@
 //! Each command says on one line why it failed. What the commands do, the modules below do.
 
 mod check;
+mod demo;
 mod healthcheck;
 mod serve;
 
@@ -36,6 +37,8 @@ enum Command {
     Check,
     /// Ask the server that these settings describe whether it lives: 0 if it does
     Healthcheck,
+    /// Show the whole thing on this machine: a sample registry, the mirror, a signed and an unsigned image
+    Demo(demo::Options),
 }
 
 /// Runs the command that the process was started with.
@@ -46,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(file),
         Command::Check => check::run(file),
         Command::Healthcheck => healthcheck::run(file),
+        Command::Demo(options) => demo::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -85,3 +85,9 @@ impl Config {
         Self::load(file, std::env::vars_os())
     }
 }
+
+/// One variable of this process, for a command that takes nothing else from outside.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn variable_of_process(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

@@ -114,11 +114,6 @@ impl Engine {
         command
     }
 
-    /// Where the daemon's own containerd listens.
-    pub(crate) fn containerd(&self) -> PathBuf {
-        self.dir.join("exec/containerd/containerd.sock")
-    }
-
     pub(crate) fn logs(&self) -> String {
         let Output { stdout, stderr, .. } = self.command("docker").args(["logs", "sig-repo"]).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))

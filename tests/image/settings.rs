@@ -1,4 +1,5 @@
-//! The files of `deploy/` with the programs they are for: each is taken as it is but for host names and paths.
+//! Files of `deploy/` with the programs they are for: each is taken as it is but for host names and paths. What the
+//! client settings hold is tested in `tests/clients`.
 
 use std::{
     fs,
@@ -39,40 +40,6 @@ fn docker_with_the_recommended_mirror_does_not_go_round_a_refusal() {
     // The upstream cannot be reached from here: could not tell, so refused.
     let said = everything(engine.command("docker").args(["pull", "team/app:preview-v1"]));
     assert!(said.contains("sig-repo: ") && said.contains("refused"), "{said}");
-    assert!(!said.contains(HUB), "{said}");
-}
-
-#[test]
-#[ignore = "needs root and a docker daemon: tests/run"]
-fn containerd_with_the_recommended_hosts_file_has_nowhere_else_to_go() {
-    let engine = engine();
-    let dir = engine.fresh_directory("hosts");
-    fs::create_dir(dir.join("docker.io")).unwrap();
-    fs::write(dir.join("docker.io/hosts.toml"), with_mirror("containerd/hosts.toml")).unwrap();
-    let socket = engine.containerd();
-    let pull = |reference: &str| {
-        let mut ctr = engine.in_its_network("ctr");
-        ctr.arg("--address").arg(&socket).args(["images", "pull", "--hosts-dir"]).arg(&dir).arg(reference);
-        everything(&mut ctr)
-    };
-    // Nothing listens where the mirror should be.
-    for reference in ["docker.io/library/nginx:latest", "docker.io/library/nginx:preview-v1"] {
-        let said = pull(reference);
-        assert!(said.contains(MIRROR) && said.contains("connection refused"), "{said}");
-        assert!(!said.contains(HUB), "{said}");
-    }
-}
-
-#[test]
-#[ignore = "needs root and a docker daemon: tests/run"]
-fn the_podman_family_with_the_recommended_registries_has_nowhere_else_to_go() {
-    let engine = engine();
-    let file = engine.fresh_directory("registries").join("registries.conf");
-    fs::write(&file, with_mirror("podman/registries.conf")).unwrap();
-    let mut skopeo = engine.in_its_network("skopeo");
-    skopeo.arg("--registries-conf").arg(&file).args(["inspect", "docker://docker.io/library/nginx:latest"]);
-    let said = everything(&mut skopeo);
-    assert!(said.contains(MIRROR) && said.contains("connection refused"), "{said}");
     assert!(!said.contains(HUB), "{said}");
 }
 

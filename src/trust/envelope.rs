@@ -125,20 +125,6 @@ impl Envelope {
     }
 }
 
-impl Flaw {
-    /// Whether the payload is at fault, and not the signature.
-    pub fn is_in_payload(self) -> bool {
-        match self {
-            Self::Empty | Self::TooLarge | Self::NotASignature => false,
-            Self::PayloadTooLarge
-            | Self::PayloadJson(_)
-            | Self::PayloadMember { .. }
-            | Self::PayloadCritical
-            | Self::PayloadDigest => true,
-        }
-    }
-}
-
 impl From<Flaw> for EnvelopeError {
     fn from(flaw: Flaw) -> Self {
         Self::Malformed { flaw }

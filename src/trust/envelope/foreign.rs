@@ -66,22 +66,17 @@ fn armoured(text: &str) -> Option<Format> {
 
 /// RFC 9052, section 4.2: a list of protected header, unprotected header, payload and signature.
 fn is_cose_sign1(bytes: &[u8]) -> bool {
-    let Some(list) = bytes.strip_prefix(&[0xd2, 0x84]).or_else(|| bytes.strip_prefix(&[0x84])) else {
+    let Some(mut rest) = bytes.strip_prefix(&[0xd2, 0x84]).or_else(|| bytes.strip_prefix(&[0x84])) else {
         return false;
     };
-    let mut rest = list;
-    let majors = [0; 4].map(|_: u8| {
-        let major = rest.first().map(|byte| byte >> 5);
-        match skip_cbor(rest, MAX_CBOR_DEPTH) {
+    for majors in [&[CBOR_BYTES][..], &[CBOR_MAP], &[CBOR_BYTES, CBOR_SIMPLE], &[CBOR_BYTES]] {
+        let is_expected = rest.first().is_some_and(|first| majors.contains(&(first >> 5)));
+        match skip_cbor(rest, MAX_CBOR_DEPTH).filter(|_| is_expected) {
             Some(after) => rest = after,
-            None => rest = &[],
+            None => return false,
         }
-        major
-    });
-    let payload_is_bytes_or_null = matches!(majors[2], Some(CBOR_BYTES | CBOR_SIMPLE));
+    }
     rest.is_empty()
-        && payload_is_bytes_or_null
-        && (majors[0], majors[1], majors[3]) == (Some(CBOR_BYTES), Some(CBOR_MAP), Some(CBOR_BYTES))
 }
 
 /// What follows one CBOR item of definite length.

@@ -6,27 +6,50 @@
 //! database answers nothing until it has been opened again, because what it holds in memory may not be
 //! what lies on the disk.
 
+mod audit_log;
+mod check;
+mod database;
+mod disk;
 mod error;
+mod expiry;
 mod generations;
+mod identities;
+mod memory;
 mod record;
 mod schema;
 mod sighting;
+mod signatures;
+mod signers;
+mod writer;
 
-use std::{hash::Hash, path::PathBuf, sync::Arc, time::Duration};
-
-use jiff::Timestamp;
-
-use crate::{
-    clock::Clock,
-    oci::{Digest, Repository, Tag, TagType},
+use std::{
+    hash::Hash,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use crate::clock::Clock;
+
+use self::{
+    database::Database,
+    generations::Generations,
+    schema::{MEMORY_SCHEMA, RECORDS_SCHEMA, Schema},
+    writer::Handle,
+};
+
+pub use self::check::Checked;
+pub use self::disk::{Disk, Opening};
 pub use self::error::StoreError;
 pub use self::generations::Generation;
 pub use self::record::{
     Identity, IdentityRow, Page, Record, RecordId, RecordIdError, SignerRow, Submission, SubmitRules, Submitted,
 };
 pub use self::sighting::{AuditKind, AuditRow, FoundEnvelope, HeldManifest, Sighting};
+pub use self::writer::StoreWriter;
 
 /// Where the store lives and how much it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +70,12 @@ pub struct Store {
 }
 
 struct Inner {
-    generations: Arc<generations::Generations>,
+    config: Config,
+    clock: Clock,
+    generations: Arc<Generations>,
+    records: Handle,
+    memory: Handle,
 }
-
-/// The one writer of one database; `run` blocks its thread until the store is closed.
-pub struct StoreWriter {}
 
 /// What the store has done since it was opened, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,171 +102,62 @@ impl Config {
     }
 }
 
-impl StoreWriter {
-    /// The database's name, for the thread.
-    pub fn name(&self) -> &'static str {
-        ""
-    }
-
-    /// Writes until the store is closed or its last handle is gone; then closes the database.
-    pub fn run(self) {}
-}
-
 impl Store {
-    pub fn open(_config: &Config, _clock: Clock) -> Result<(Self, Vec<StoreWriter>), StoreError> {
-        Err(StoreError::Closed)
+    /// Opens both databases in `data_dir`, which must be there. Each writer is to be run on a thread
+    /// of its own; nothing is written before.
+    pub fn open(config: &Config, clock: Clock) -> Result<(Self, Vec<StoreWriter>), StoreError> {
+        disk::check_directory(&config.data_dir)?;
+        Self::open_on(Disk::files(), config, clock)
     }
-    pub fn close(&self) {}
+
+    /// The same on other storage than files.
+    pub fn open_on(disk: Disk, config: &Config, clock: Clock) -> Result<(Self, Vec<StoreWriter>), StoreError> {
+        let generations = Arc::new(Generations::default());
+        let open = |schema: &'static Schema, cache_bytes| {
+            let path = config.data_dir.join(schema.file);
+            let database = Database::open(schema, path, cache_bytes, disk.clone(), Arc::clone(&generations))?;
+            Ok::<_, StoreError>(writer::writer(database, config.reopen_after))
+        };
+        let (records, records_writer) = open(&RECORDS_SCHEMA, config.records_cache_bytes)?;
+        let (memory, memory_writer) = open(&MEMORY_SCHEMA, config.memory_cache_bytes)?;
+        let inner = Inner { config: config.clone(), clock, generations, records, memory };
+        Ok((Self { inner: Arc::new(inner) }, vec![records_writer, memory_writer]))
+    }
+
+    /// Lets both writers end once they have written what is queued; whatever comes later is refused.
+    pub fn close(&self) {
+        self.inner.records.close();
+        self.inner.memory.close();
+    }
+
+    /// Why the store does not answer, if one of its databases does not.
     pub fn degraded(&self) -> Option<String> {
-        None
+        let of = |handle: &Handle| {
+            handle.database.failure().map(|reason| format!("the {} database: {reason}", handle.database.name()))
+        };
+        let reasons: Vec<String> = [&self.inner.records, &self.inner.memory].into_iter().filter_map(of).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
+
     pub fn counters(&self) -> StoreCounters {
-        StoreCounters::default()
+        let databases = [&self.inner.records.database, &self.inner.memory.database];
+        let sum = |count: fn(&Database) -> &AtomicU64| {
+            databases.iter().map(|database| count(database).load(Ordering::Relaxed)).sum()
+        };
+        StoreCounters {
+            commits: sum(|database| &database.commits),
+            writes: sum(|database| &database.writes),
+            failures: sum(|database| &database.failures),
+        }
     }
+
+    /// Moves, before the writer is answered, with each write that concerned a digest (its records,
+    /// tags, parents, what was found of it) or a repository (its mark), and with every failure and
+    /// reopening. Take it before reading what is to be cached under it.
     pub fn generation_of(&self, key: impl Hash) -> Generation {
         self.inner.generations.of(key)
     }
-    pub async fn submit(&self, _submission: Submission, _rules: SubmitRules) -> Result<Submitted, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn record(&self, _id: &RecordId) -> Result<Option<Record>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn records_of(&self, _digest: &Digest) -> Result<Vec<Record>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn records_page(
-        &self,
-        _digest: &Digest,
-        _after: Option<&[u8]>,
-        _limit: usize,
-    ) -> Result<Page<Record>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Records in order of type, environment and tag; `None` is no filter.
-    pub fn tags_page(
-        &self,
-        _tag_type: Option<TagType>,
-        _environment: Option<&str>,
-        _after: Option<&[u8]>,
-        _limit: usize,
-    ) -> Result<Page<Record>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn withdraw(&self, _id: &RecordId, _also: Vec<Identity>) -> Result<Option<Record>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn identity(&self, _identity: &Identity) -> Result<Option<IdentityRow>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn remember_identity(
-        &self,
-        _identities: Vec<Identity>,
-        _first_seen: Timestamp,
-    ) -> Result<Timestamp, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn sweep(
-        &self,
-        _preview_cutoff: Option<Timestamp>,
-        _now: Timestamp,
-        _remove_after: Duration,
-        _limit: usize,
-    ) -> Result<usize, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn count_removable(
-        &self,
-        _preview_cutoff: Option<Timestamp>,
-        _now: Timestamp,
-        _remove_after: Duration,
-    ) -> Result<usize, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn signers(&self) -> Result<Vec<SignerRow>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Every revocation, also of keys that only a file holds: key id and since when.
-    pub fn revocations(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Moves whenever a signer or a revocation was written.
-    pub fn signers_generation(&self) -> Generation {
-        Generation(0)
-    }
-    pub async fn put_signer(&self, _row: SignerRow) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn revoke_signer(&self, _key_id: String, _at: Timestamp) -> Result<Timestamp, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn append_audit(&self, _rows: Vec<AuditRow>, _kind: AuditKind) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Both kinds merged, newest first.
-    pub fn audit_page(&self, _after: Option<&[u8]>, _limit: usize) -> Result<Page<Vec<u8>>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn manifest(&self, _digest: &Digest) -> Result<Option<HeldManifest>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn remember(&self, _sighting: Sighting) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn tags_seen(&self, _repository: &Repository, _digest: &Digest) -> Result<Vec<Tag>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn parents(&self, _repository: &Repository, _child: &Digest) -> Result<Vec<Digest>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn presence(&self, _repository: &Repository, _digest: &Digest) -> Result<Option<Timestamp>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// The bytes were fetched or asked for with success at that upstream repository.
-    pub async fn remember_presence(
-        &self,
-        _repository: &Repository,
-        _digest: &Digest,
-        _at: Timestamp,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn forget_presence(&self, _repository: &Repository, _digest: &Digest) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn knows_enforced_tags(&self, _repository: &Repository) -> Result<bool, StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Whether an internal tag was ever seen in the repository: a digest of which nothing is known
-    /// may then be internal too. Set by `mark_internal_tags`, never evicted.
-    pub fn knows_internal_tags(&self, _repository: &Repository) -> Result<bool, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn mark_internal_tags(&self, _repository: &Repository) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Whether this tag of the repository was ever remembered as enforced (`Sighting::tag`): what an
-    /// ordinary tag is held to that a record classes, while its digest cannot be asked for.
-    pub fn is_enforced_tag(&self, _repository: &Repository, _tag: &Tag) -> Result<bool, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn mark_enforced_tags(&self, _repository: &Repository) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub fn found(&self, _repository: &Repository, _digest: &Digest) -> Result<Vec<FoundEnvelope>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn put_found(
-        &self,
-        _repository: &Repository,
-        _digest: &Digest,
-        _envelopes: Vec<FoundEnvelope>,
-        _at: Timestamp,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    /// Forgets up to `limit` of the oldest things where `memory.redb` is over its size; says how many.
-    pub async fn evict(&self, _limit: usize) -> Result<usize, StoreError> {
-        Err(StoreError::Closed)
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ pub enum StoreError {
     Closed,
     #[error("a row of the table {table} cannot be read: {detail}")]
     Row { table: &'static str, detail: String },
+    #[error("a signature without an identity cannot be kept")]
+    NoIdentity,
     #[error("not a cursor of this list")]
     Cursor,
     #[error("a database operation failed")]
@@ -41,6 +43,14 @@ impl StoreError {
                     | redb::Error::LockPoisoned(_)
             ),
             _ => false,
+        }
+    }
+
+    /// The same for another one whom it hit: what ended a whole group of writes.
+    pub(super) fn repeated(&self) -> Self {
+        match self {
+            Self::Failed { database, reason } => Self::Failed { database, reason: reason.clone() },
+            _ => Self::Closed,
         }
     }
 

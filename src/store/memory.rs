@@ -1,0 +1,308 @@
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use redb::ReadTransaction;
+
+use crate::oci::{Digest, Repository, Tag};
+
+use super::{
+    FoundEnvelope, HeldManifest, Sighting, Store, StoreError,
+    generations::Touched,
+    schema::{
+        ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, MANIFESTS, PARENTS, SUBJECTS,
+        TAGS, decode, split_digest, time_of,
+    },
+    writer::Done,
+};
+
+mod eviction;
+mod rows;
+
+use self::rows::{Aged, MemoryTables, Subject, enforced_tag_key, manifest_value, repository_key, subject_key};
+
+/// What pulls taught us. It may be forgotten, the oldest first and enforced things last, and where it
+/// cannot be read, nothing is known: that is an error, never an absence.
+impl Store {
+    /// Remembers what a pull saw, in one durable transaction; without a write where nothing is new.
+    pub async fn remember(&self, sighting: Sighting) -> Result<(), StoreError> {
+        if self.inner.memory.read(|transaction| knows(transaction, &sighting))? {
+            return Ok(());
+        }
+        let bytes = sighting.manifest.as_ref().map_or(0, |(bytes, _)| bytes.len()) + sighting.children.len() * 128;
+        self.change_memory_with(bytes, move |tables, touched| tables.remember(&sighting, touched)).await
+    }
+
+    pub fn manifest(&self, digest: &Digest) -> Result<Option<HeldManifest>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let table = transaction.open_table(MANIFESTS)?;
+            let Some(row) = table.get(Key::default().digest(digest).as_bytes())? else { return Ok(None) };
+            let (media_type, bytes) = manifest_value(row.value())?;
+            Ok(Some(HeldManifest { bytes: Bytes::copy_from_slice(bytes), media_type: media_type.to_owned() }))
+        })
+    }
+
+    /// The tags under which a digest was seen in a repository.
+    pub fn tags_seen(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let prefix = subject_key(repository, digest);
+            let mut tags = Vec::new();
+            for row in transaction.open_table(TAGS)?.range(prefix.as_bytes()..)? {
+                let row = row?;
+                let Some(tag) = row.0.value().strip_prefix(prefix.as_bytes()) else { break };
+                let tag = str::from_utf8(tag).map_err(|error| StoreError::row("tags", error))?;
+                tags.push(tag.parse().map_err(|error| StoreError::row("tags", error))?);
+            }
+            Ok(tags)
+        })
+    }
+
+    /// The manifests of a repository that name a digest, those seen last first.
+    pub fn parents(&self, repository: &Repository, child: &Digest) -> Result<Vec<Digest>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let prefix = subject_key(repository, child);
+            let mut parents = Vec::new();
+            for row in transaction.open_table(PARENTS)?.range(prefix.as_bytes()..)? {
+                let (key, value) = row?;
+                let Some(parent) = key.value().strip_prefix(prefix.as_bytes()) else { break };
+                let (parent, _) = split_digest(parent).ok_or_else(|| StoreError::row("parents", "not a digest"))?;
+                parents.push((Aged::decode(value.value())?.used, parent));
+            }
+            parents.sort_by(|(one, _), (other, _)| other.cmp(one));
+            Ok(parents.into_iter().map(|(_, parent)| parent).collect())
+        })
+    }
+
+    /// When the digest was last known to be in that upstream repository.
+    pub fn presence(&self, repository: &Repository, digest: &Digest) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            Ok(subject(transaction, &subject_key(repository, digest))?.and_then(|subject| subject.presence))
+        })
+    }
+
+    /// The digest was fetched or asked for with success at that upstream repository.
+    pub async fn remember_presence(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let known = self.presence(repository, digest)?;
+        if known.is_some_and(|known| is_fresh(known, at)) {
+            return Ok(());
+        }
+        let key = subject_key(repository, digest);
+        self.change_memory(move |tables, _| tables.renew(&key, false, Some(at), at).map(drop)).await
+    }
+
+    pub async fn forget_presence(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.inner
+            .memory
+            .write(0, move |transaction| {
+                let mut touched = Touched::default();
+                touched.add(digest);
+                let forgotten = MemoryTables::open(transaction)?.forget_presence(&subject_key(&repository, &digest))?;
+                Ok(if forgotten { Done::changed((), touched) } else { Done::unchanged(()) })
+            })
+            .await
+    }
+
+    /// Whether the repository is known to have tags of an enforced class.
+    pub fn knows_enforced_tags(&self, repository: &Repository) -> Result<bool, StoreError> {
+        self.inner.memory.read(|transaction| is_marked(transaction, ENFORCED_REPOSITORIES, repository))
+    }
+
+    pub async fn mark_enforced_tags(&self, repository: &Repository) -> Result<(), StoreError> {
+        if self.knows_enforced_tags(repository)? {
+            return Ok(());
+        }
+        let repository = repository.clone();
+        self.change_memory(move |tables, touched| tables.mark(&repository, touched)).await
+    }
+
+    /// Whether an internal tag was ever seen in the repository: a digest of which nothing is known
+    /// may then be internal too.
+    pub fn knows_internal_tags(&self, repository: &Repository) -> Result<bool, StoreError> {
+        self.inner.memory.read(|transaction| is_marked(transaction, INTERNAL_REPOSITORIES, repository))
+    }
+
+    pub async fn mark_internal_tags(&self, repository: &Repository) -> Result<(), StoreError> {
+        if self.knows_internal_tags(repository)? {
+            return Ok(());
+        }
+        let repository = repository.clone();
+        self.change_memory(move |tables, touched| tables.mark_internal(&repository, touched)).await
+    }
+
+    /// Whether this tag was ever remembered as enforced: what an ordinary tag is held to that a record
+    /// classes, while its digest cannot be asked for.
+    pub fn is_enforced_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let table = transaction.open_table(ENFORCED_TAGS)?;
+            Ok(table.get(enforced_tag_key(repository, tag).as_bytes())?.is_some())
+        })
+    }
+
+    /// Signatures that were found upstream, as found.
+    pub fn found(&self, repository: &Repository, digest: &Digest) -> Result<Vec<FoundEnvelope>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let prefix = subject_key(repository, digest);
+            let mut found: Vec<FoundEnvelope> = Vec::new();
+            for row in transaction.open_table(FOUND)?.range(prefix.as_bytes()..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(prefix.as_bytes()) {
+                    break;
+                }
+                found.push(decode("found", value.value())?);
+            }
+            found.sort_by_key(|envelope| envelope.first_seen);
+            Ok(found)
+        })
+    }
+
+    /// Adds to what was found; of one that is known the earlier `first_seen` stays. Past a number and
+    /// a size of all that one digest may have, the rest is left out, in the order given.
+    pub async fn put_found(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        envelopes: Vec<FoundEnvelope>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if envelopes.is_empty() {
+            return Ok(());
+        }
+        let (key, digest) = (subject_key(repository, digest), *digest);
+        let bytes = envelopes.iter().map(FoundEnvelope::size).sum();
+        self.change_memory_with(bytes, move |tables, touched| {
+            if tables.put_found(&key, &envelopes)? {
+                touched.add(digest);
+                tables.renew(&key, false, None, at)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets up to `limit` of the oldest things where `memory.redb` is over its size; says how many.
+    pub async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
+        let budget = self.memory_budget();
+        if self.inner.memory.read(rows::used)? <= budget {
+            return Ok(0);
+        }
+        self.inner
+            .memory
+            .write(0, move |transaction| {
+                let mut tables = MemoryTables::open(transaction)?;
+                let mut touched = Touched::default();
+                let forgotten = tables.evict(budget, limit, &mut touched)?;
+                tables.account()?;
+                Ok(if forgotten > 0 { Done::changed(forgotten, touched) } else { Done::unchanged(0) })
+            })
+            .await
+    }
+
+    async fn change_memory(
+        &self,
+        change: impl Fn(&mut MemoryTables<'_>, &mut Touched) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.change_memory_with(0, change).await
+    }
+
+    /// One write that may make the memory grow, and so makes it forget as much.
+    async fn change_memory_with(
+        &self,
+        bytes: usize,
+        change: impl Fn(&mut MemoryTables<'_>, &mut Touched) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let budget = self.memory_budget();
+        self.inner
+            .memory
+            .write(bytes, move |transaction| {
+                let mut tables = MemoryTables::open(transaction)?;
+                let mut touched = Touched::default();
+                change(&mut tables, &mut touched)?;
+                tables.settle(budget, &mut touched)?;
+                Ok(if tables.changed { Done::changed((), touched) } else { Done::unchanged(()) })
+            })
+            .await
+    }
+
+    /// What rows may take, so that the file stays within its size: pages are never quite full, and
+    /// both an old and a new state lie in it.
+    fn memory_budget(&self) -> u64 {
+        self.inner.config.memory_max_bytes / FILE_PER_ROWS
+    }
+}
+
+/// Whether remembering the sighting would change nothing.
+fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, StoreError> {
+    let key = subject_key(&sighting.repository, &sighting.digest);
+    let Some(subject) = subject(transaction, &key)? else { return Ok(false) };
+    if !is_fresh(subject.aged.used, sighting.at) || subject.presence.is_none() {
+        return Ok(false);
+    }
+    if let Some((tag, enforced)) = &sighting.tag {
+        let row = transaction.open_table(TAGS)?.get(key.clone().raw(tag.as_str().as_bytes()).as_bytes())?;
+        let known = row.map(|row| row.value());
+        if known.is_none() || (*enforced && !knows_enforced(transaction, sighting, tag)?) {
+            return Ok(false);
+        }
+        if *enforced && !(known == Some(true) && subject.aged.enforced) {
+            return Ok(false);
+        }
+    }
+    if sighting.manifest.is_some()
+        && transaction.open_table(MANIFESTS)?.get(Key::default().digest(&sighting.digest).as_bytes())?.is_none()
+    {
+        return Ok(false);
+    }
+    if sighting.children.is_empty() {
+        return Ok(true);
+    }
+    let parents = transaction.open_table(PARENTS)?;
+    for child in &sighting.children {
+        let key = subject_key(&sighting.repository, child).digest(&sighting.digest);
+        let Some(row) = parents.get(key.as_bytes())? else { return Ok(false) };
+        let aged = Aged::decode(row.value())?;
+        if (subject.aged.enforced && !aged.enforced) || !rows::is_recent(aged.used, sighting.at) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the repository and the tag are noted as enforced already.
+fn knows_enforced(transaction: &ReadTransaction, sighting: &Sighting, tag: &Tag) -> Result<bool, StoreError> {
+    let key = enforced_tag_key(&sighting.repository, tag);
+    let table = transaction.open_table(ENFORCED_TAGS)?;
+    let noted = table.get(key.as_bytes())?.map(|row| Aged::decode(row.value())).transpose()?;
+    Ok(noted.is_some_and(|noted| is_fresh(noted.used, sighting.at))
+        && is_marked(transaction, ENFORCED_REPOSITORIES, &sighting.repository)?)
+}
+
+fn subject(transaction: &ReadTransaction, key: &Key) -> Result<Option<Subject>, StoreError> {
+    let table = transaction.open_table(SUBJECTS)?;
+    table.get(key.as_bytes())?.map(|row| Subject::decode(row.value())).transpose()
+}
+
+fn is_marked(transaction: &ReadTransaction, marks: Index, repository: &Repository) -> Result<bool, StoreError> {
+    Ok(transaction.open_table(marks)?.get(repository_key(repository).as_bytes())?.is_some())
+}
+
+/// Whether a time of last use needs no renewal yet. One that lies ahead of a clock that went back does.
+fn is_fresh(known: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(known).abs() < RENEW_AFTER
+}
+
+fn time_in(bytes: &[u8]) -> Result<Timestamp, StoreError> {
+    time_of(bytes.try_into().map_err(|_| StoreError::row("memory", "not a time"))?)
+}
+
+/// Use is noted this coarsely, so that a warm pull writes nothing.
+const RENEW_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// The file's size over that of its rows, at worst.
+const FILE_PER_ROWS: u64 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use jiff::Timestamp;
+use redb::ReadableTable;
+
+use super::{
+    Generation, SignerRow, Store, StoreError,
+    generations::Touched,
+    schema::{REVOCATIONS, SIGNERS, decode, encode},
+    writer::Done,
+};
+
+/// Trusted keys that came over the API, and revocations of keys wherever they came from.
+impl Store {
+    /// Signers added over the API, with their revocations.
+    pub fn signers(&self) -> Result<Vec<SignerRow>, StoreError> {
+        self.inner.records.read(|transaction| {
+            let revocations = transaction.open_table(REVOCATIONS)?;
+            let mut signers = Vec::new();
+            for row in transaction.open_table(SIGNERS)?.iter()? {
+                let mut signer: SignerRow = decode("signers", row?.1.value())?;
+                signer.revoked_at = revocations.get(signer.key_id.as_str())?.map(|at| parse(at.value())).transpose()?;
+                signers.push(signer);
+            }
+            Ok(signers)
+        })
+    }
+
+    /// Every revocation, also of keys that only a file holds: key id and since when.
+    pub fn revocations(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.inner.records.read(|transaction| {
+            let mut revocations = Vec::new();
+            for row in transaction.open_table(REVOCATIONS)?.iter()? {
+                let (key_id, at) = row?;
+                revocations.push((key_id.value().to_owned(), parse(at.value())?));
+            }
+            Ok(revocations)
+        })
+    }
+
+    /// Moves whenever a signer or a revocation was written.
+    pub fn signers_generation(&self) -> Generation {
+        self.generation_of(GENERATION)
+    }
+
+    /// Adds a signer, or replaces the one with that key; a revocation of the key stays.
+    pub async fn put_signer(&self, row: SignerRow) -> Result<(), StoreError> {
+        self.inner
+            .records
+            .write(row.pem.len(), move |transaction| {
+                let value = encode("signers", &row)?;
+                transaction.open_table(SIGNERS)?.insert(row.key_id.as_str(), value.as_slice())?;
+                Ok(Done::changed((), touched()))
+            })
+            .await
+    }
+
+    /// Revokes a key for ever, whether or not it is known here; answers the earliest such moment.
+    pub async fn revoke_signer(&self, key_id: String, at: Timestamp) -> Result<Timestamp, StoreError> {
+        self.inner
+            .records
+            .write(0, move |transaction| {
+                let mut revocations = transaction.open_table(REVOCATIONS)?;
+                let known = revocations.get(key_id.as_str())?.map(|at| parse(at.value())).transpose()?;
+                if let Some(known) = known.filter(|known| *known <= at) {
+                    return Ok(Done::unchanged(known));
+                }
+                revocations.insert(key_id.as_str(), at.to_string().as_str())?;
+                Ok(Done::changed(at, touched()))
+            })
+            .await
+    }
+}
+
+fn touched() -> Touched {
+    let mut touched = Touched::default();
+    touched.add(GENERATION);
+    touched
+}
+
+fn parse(at: &str) -> Result<Timestamp, StoreError> {
+    at.parse().map_err(|error| StoreError::row("revocations", error))
+}
+
+const GENERATION: &str = "signers";

@@ -93,7 +93,10 @@ impl Fetcher {
             Err(error) => return Err(error.into()),
         };
         let manifest = match hint.map(|digest| self.held(&digest)).transpose()?.flatten() {
-            Some(manifest) => manifest,
+            Some(manifest) => {
+                self.renew_presence(repository, &manifest.digest).await;
+                manifest
+            }
             None => self.parse(upstream.manifest(repository, &reference).await?, None)?,
         };
         self.tags.insert(key, (manifest.digest, now));
@@ -118,7 +121,10 @@ impl Fetcher {
                 return Ok(manifest);
             }
             return match upstream.resolve(repository, &reference).await {
-                Ok(_) => Ok(manifest),
+                Ok(_) => {
+                    self.renew_presence(repository, digest).await;
+                    Ok(manifest)
+                }
                 Err(error) if !error.is_absent() && age < PRESENCE_KEPT => Ok(manifest),
                 Err(error) => {
                     if error.is_absent() {
@@ -129,6 +135,13 @@ impl Fetcher {
             };
         }
         self.parse(upstream.manifest(repository, &reference).await?, Some(digest))
+    }
+
+    /// The upstream has just said that it has what we hold. Not noting it costs a question later.
+    async fn renew_presence(&self, repository: &Repository, digest: &Digest) {
+        if let Err(error) = self.store.remember_presence(repository, digest, self.clock.now()).await {
+            tracing::warn!("the presence of {repository}@{digest} was not noted: {error}");
+        }
     }
 
     async fn check_visible(&self, upstream: &Upstream, repository: &Repository) -> Result<(), FetchError> {

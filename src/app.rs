@@ -1,6 +1,7 @@
 //! The only place where the parts meet: they are built here, their background work is started here,
 //! and here is the order in which they end.
 
+mod process;
 mod service;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
     upstream::{self, UpstreamSetupError, Upstreams},
 };
 
+pub use self::process::{ServeError, serve};
 use self::service::Service;
 
 /// How often gathered audit events are written.

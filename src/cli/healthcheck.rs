@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::Context;
 
-use crate::server::Tls;
+use crate::config::Config;
 
 /// Asks `/healthz` of the server that these settings describe, over its own TLS if it has any.
 pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
-    let config = super::configuration(file)?.server;
-    let addr = reachable(config.addr);
-    let answer = ask(addr, config.tls.as_ref()).with_context(|| format!("no health from {addr}"))?;
+    let config = super::configuration(file)?;
+    let addr = reachable(config.server.addr);
+    let answer = ask(addr, &config).with_context(|| format!("no health from {addr}"))?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
     anyhow::ensure!(answer.starts_with("HTTP/1.") && status == "200", "{addr} is not well: status {status:?}");
     Ok(())
@@ -27,11 +27,11 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn ask(addr: SocketAddr, tls: Option<&Tls>) -> Result<String, anyhow::Error> {
+fn ask(addr: SocketAddr, config: &Config) -> Result<String, anyhow::Error> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let Some(tls) = tls else { return converse(&mut stream, addr) };
+    let Some(tls) = &config.server.tls else { return converse(&mut stream, addr) };
     let mut client = tls.client_of_this_certificate(addr.ip())?;
     converse(&mut rustls::Stream::new(&mut client, &mut stream), addr)
 }

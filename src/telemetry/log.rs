@@ -4,6 +4,7 @@ use std::{
     str::FromStr,
 };
 
+use jiff::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     filter::Targets,
@@ -11,8 +12,6 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
-
-use crate::clock::Clock;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
@@ -42,7 +41,7 @@ impl FromStr for LogLevel {
 }
 
 /// Starts the log of this process: one line per event on standard error. A second call changes nothing.
-pub fn init(level: LogLevel, clock: Clock) {
+pub fn init(level: LogLevel, now: impl Fn() -> Timestamp + Send + Sync + 'static) {
     let own = match level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info => LevelFilter::INFO,
@@ -54,7 +53,7 @@ pub fn init(level: LogLevel, clock: Clock) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
-        .with_timer(LogTime(clock))
+        .with_timer(LogTime(now))
         .with_writer(Lines(io::stderr));
     if tracing_subscriber::registry().with(lines).with(filter).try_init().is_ok() {
         std::panic::set_hook(Box::new(|panic| {
@@ -64,11 +63,11 @@ pub fn init(level: LogLevel, clock: Clock) {
     }
 }
 
-struct LogTime(Clock);
+struct LogTime<F>(F);
 
-impl FormatTime for LogTime {
+impl<F: Fn() -> Timestamp> FormatTime for LogTime<F> {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{:.3}", self.0.now())
+        write!(writer, "{:.3}", (self.0)())
     }
 }
 

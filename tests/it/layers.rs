@@ -72,7 +72,9 @@ fn uses_are_read_in_every_form() {
     let found = names_after_crate(source).into_iter().collect::<Vec<_>>();
     assert_eq!(found, ["a", "c", "d", "h", "i", "l"]);
     assert!(may_use("pull", "store") && may_use("api", "pull") && may_use("app", "server"));
-    for (module, used) in [("store", "trust"), ("pull", "api"), ("server", "pull"), ("policy", "clock"), ("oci", "clock")] {
+    for (module, used) in
+        [("store", "trust"), ("pull", "api"), ("server", "pull"), ("policy", "clock"), ("oci", "clock")]
+    {
         assert!(!may_use(module, used), "{module} must not use {used}");
     }
 }

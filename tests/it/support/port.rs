@@ -1,0 +1,108 @@
+//! The listener and its layers around a service of the test's own, on loopback.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, combinators::BoxBody};
+use hyper::{body::Incoming, service::Service};
+use sig_repo::{
+    server::{Config, Health, Layers, Limits, Listener, Readiness, Tls},
+    telemetry::{Drain, Metrics, TrustedProxies},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
+
+pub(crate) struct Port {
+    pub(crate) addr: SocketAddr,
+    pub(crate) drain: Drain,
+    pub(crate) metrics: Metrics,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+/// No test of a limit should wait as long as people do.
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
+
+/// Shorter than any limit of the server's that a test does not set.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn config() -> Config {
+    Config {
+        addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        tls: None,
+        trusted_proxies: TrustedProxies::default(),
+        limits: Limits::default(),
+    }
+}
+
+impl Port {
+    pub(crate) async fn open<S>(config: Config, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        let (drain, metrics) = (Drain::new(), Metrics::new());
+        let limits = config.limits;
+        let listener = Listener::bind(config).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let ready = || Readiness { opened: true, degraded: vec!["the test".to_owned()] };
+        let layers = Layers::new(service, Health::new(metrics.clone(), drain.clone(), ready), &limits);
+        #[expect(clippy::disallowed_methods, reason = "the test waits for it, or ends with it")]
+        let serving = tokio::spawn(listener.serve(layers, drain.clone(), metrics.clone()));
+        Self { addr, drain, metrics, serving }
+    }
+
+    pub(crate) async fn with_tls<S>(tls: Tls, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        Self::open(Config { tls: Some(tls), ..config() }, service).await
+    }
+
+    /// Sends these bytes, and gives everything that comes until the server closes.
+    pub(crate) async fn exchange(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        // A server that has read enough closes while more is being sent.
+        drop(stream.write_all(bytes.as_ref()).await);
+        rest_of(&mut stream).await
+    }
+
+    /// One request on a connection of its own; only status line, content type and body of the answer.
+    pub(crate) async fn ask(&self, head: &str) -> String {
+        let answer = self.exchange(format!("{head}\r\nConnection: close\r\n\r\n")).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.lines().next().unwrap_or_default();
+        let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or("-");
+        format!("{status} | {kind} | {}", body.trim_end())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test")).await
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+}
+
+/// What comes until the end; a reset is an end, too.
+pub(crate) async fn rest_of(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match tokio::time::timeout(PATIENCE, stream.read(&mut piece)).await.expect("an answer or an end") {
+            Ok(0) | Err(_) => return String::from_utf8_lossy(&all).into_owned(),
+            Ok(count) => all.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(http_body_util::Full::new(text.into()).map_err(|never| match never {}).boxed())
+}

@@ -54,11 +54,11 @@ pub(crate) struct Pull<'a> {
 impl Client {
     pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Containerd, Self::Podman, Self::Skopeo];
 
-    /// Whether it prints anything of what a mirror says to a request for this. Podman 4.3 and skopeo 1.9 take a
-    /// manifest by digest for broken and say only that, whatever it says.
+    /// Whether it prints anything of what we say when it asks for this. At a bare path podman 4.3 and skopeo 1.9 are
+    /// held by a manifest that is none; pulling by digest they only say that it is not the one they asked for.
     pub(crate) fn prints_reasons(self, mode: Mode, reference: Reference<'_>) -> bool {
-        let direct = mode != Mode::Mirror;
-        direct || !matches!((self, reference), (Self::Podman | Self::Skopeo, Reference::Digest(_)))
+        let bare = matches!(mode, Mode::Mirror | Mode::Direct);
+        !(bare && matches!((self, reference), (Self::Podman | Self::Skopeo, Reference::Digest(_))))
     }
 
     /// Which manifest it holds after pulling an index: the index, or what it chose from it.

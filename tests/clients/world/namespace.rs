@@ -27,6 +27,8 @@ pub(super) fn enter(scratch: &Path, outside: &str) {
         mount(&["-t", "overlay", "-o", &layers, "world", covered]);
     }
     system("ip", &["link", "set", "lo", "up"]);
+    // As in a container: who has given up root may still listen on 443.
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").unwrap();
 }
 
 /// The CA bundle of the world holds this one certificate.

@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod auth;
 mod drain;
+mod expiry;
 mod layers;
+mod openapi;
+mod signatures_api;
+mod signers_api;
 mod support;
 mod upstream;
 mod wire_errors;

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unused_imports, reason = "each file of tests uses its own part of the tools")]
 
+pub(crate) mod api;
 pub(crate) mod liar;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod signing;

@@ -64,3 +64,27 @@ fn asker(api: &Api, request: &Request) -> Result<Who, Problem> {
             .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_says_nothing_of_itself() {
+        let who = || Who { account: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: None };
+        let router = Router::new()
+            .route("/", get(async || -> StatusCode { panic!("a secret of the inside") }))
+            .layer(middleware::from_fn(move |request, next| answer(request, who(), next)));
+        let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "urn:sig-repo:problem:internal-error");
+        assert_eq!(problem["detail"], "the request failed by a fault of this program");
+    }
+}

@@ -84,7 +84,9 @@ pub(super) async fn submit(
     let new = NewSignature::parse(&body, &api.config.canonical)?;
     let format = recognised(&new)?;
     let (outcome, identities) = api.examined(&new).await?;
-    if new.expires_at.is_some_and(|end| end <= api.clock.now()) && !api.knows_any(&identities)? {
+    let known = api.knows_any(&identities)?;
+    // What is known and has ended is a conflict; only what is new can be told that it ended too early.
+    if !known && new.expires_at.is_some_and(|end| end <= api.clock.now()) {
         return Err(Problem::field("expires_at", "is in the past, so that the signature would never count"));
     }
     let rules = SubmitRules {
@@ -114,12 +116,14 @@ pub(super) async fn submit(
         Submitted::Existing(record) => (StatusCode::OK, record),
         refused => return Err(refusal(&refused)),
     };
-    let event = || Event { reason: outcome.code(), ..of_record(api.clock.now(), Action::Submitted, &who, &record) };
+    let promoted = known && status == StatusCode::CREATED && api.has_other_labels(&record)?;
+    let action = if promoted { Action::Promoted } else { Action::Submitted };
+    let event = || Event { reason: outcome.code(), ..of_record(api.clock.now(), action, &who, &record) };
     if status == StatusCode::CREATED {
         api.audit.record(event()).await?;
     } else {
         // Repetitions are free for whoever makes them, so they are counted and not kept one by one.
-        api.audit.note(&who, Action::Submitted, &record.id, event);
+        api.audit.note(&who, action, &record.id, event);
     }
     let manifest = api.held_manifest(&record.digest)?;
     Ok(json(status, &api.described(record, manifest).await?))
@@ -258,6 +262,12 @@ impl Api {
     async fn fetched_manifest(&self, repository: Option<&Repository>, digest: &Digest) -> Option<Bytes> {
         let fetch = self.puller.subject(repository?, digest);
         tokio::time::timeout(UPSTREAM_PATIENCE, fetch).await.ok().flatten()
+    }
+
+    /// Whether the same signature is there under other labels too.
+    fn has_other_labels(&self, record: &Record) -> Result<bool, Problem> {
+        let is_same = |other: &Record| other.identities.iter().any(|identity| record.identities.contains(identity));
+        Ok(self.store.records_of(&record.digest)?.iter().any(|other| other.id != record.id && is_same(other)))
     }
 
     fn knows_any(&self, identities: &[Identity]) -> Result<bool, Problem> {

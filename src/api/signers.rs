@@ -27,7 +27,7 @@ use super::{
     json,
     problem::{Problem, ProblemKind, quoted},
     query::Query,
-    time::parse_rfc3339,
+    time::{parse_rfc3339, whole_seconds},
 };
 
 pub use self::new_signer::NewSigner;
@@ -235,11 +235,11 @@ impl SignerRecord {
             algorithm: signer.key.algorithm().to_owned(),
             public_key: signer.key.to_pem(),
             origin: signer.origin,
-            added: signer.added,
+            added: whole_seconds(signer.added),
             not_before: signer.not_before,
             not_after: signer.not_after,
             revoked: signer.revoked_at.is_some_and(|at| at <= now),
-            revoked_at: signer.revoked_at,
+            revoked_at: signer.revoked_at.map(whole_seconds),
         }
     }
 }

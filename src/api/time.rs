@@ -28,6 +28,11 @@ pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     if seconds_fit && zone_fits { text.parse().ok() } else { None }
 }
 
+/// The time without its fraction, as it is shown: not every client reads one.
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +66,11 @@ mod tests {
         ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_is_shown_without_its_fraction() {
+        let time = "2024-05-20T10:30:00.999999999Z".parse().unwrap();
+        assert_eq!(whole_seconds(time).to_string(), "2024-05-20T10:30:00Z");
     }
 }

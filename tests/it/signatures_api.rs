@@ -252,6 +252,10 @@ async fn the_same_signature_with_other_labels_is_a_promotion_and_needs_the_right
         assert_eq!(submit(&api, &body).await.expect(StatusCode::CREATED)["first_seen"], "2026-01-01T00:00:00Z");
     }
     assert_eq!(listed(&api).await.len(), 5);
+    let list = api.get("/api/v1/audit").await.expect(StatusCode::OK);
+    let actions: Vec<_> = list["events"].as_array().unwrap().iter().map(|event| &event["action"]).collect();
+    let audited = actions.iter().filter(|action| **action != "internal-queried");
+    assert_eq!(audited.collect::<Vec<_>>(), [&"promoted", &"promoted", &"promoted", &"promoted", &"submitted"]);
 }
 
 #[tokio::test]
@@ -451,7 +455,7 @@ async fn queries_of_internal_records_are_audited_and_others_are_not() {
     submit(&api, &submission(&key, "internal-1")).await.expect(StatusCode::CREATED);
     listed(&api).await;
     api.get("/api/v1/tags?type=internal").await.expect(StatusCode::OK);
-    assert_eq!(actions().await, ["internal-queried", "internal-queried", "submitted", "submitted", "signer-added"]);
+    assert_eq!(actions().await, ["internal-queried", "internal-queried", "promoted", "submitted", "signer-added"]);
     let events = api.get("/api/v1/audit?limit=1").await.expect(StatusCode::OK);
     assert_eq!(
         events["events"],

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    api::time::whole_seconds,
     oci::{Digest, Repository, Tag, TagType},
     policy::Finding,
     pull::Judged,
@@ -77,9 +78,9 @@ impl SignatureRecord {
             environment: record.environment,
             format: record.format,
             signer: record.signer,
-            created_at: record.created_at,
-            first_seen: judged.first_seen,
-            expires_at: ends,
+            created_at: whole_seconds(record.created_at),
+            first_seen: whole_seconds(judged.first_seen),
+            expires_at: ends.map(whole_seconds),
             metadata: record.metadata,
             is_valid: verified_by.is_some(),
             outcome,

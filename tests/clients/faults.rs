@@ -17,7 +17,14 @@ use crate::{
 fn an_upstream_that_fails_is_a_refusal() {
     inside(|world| {
         let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
-        for fault in [Fault::Status(500), Fault::Reset, Fault::WrongBytes, Fault::Status(401), Fault::Status(429)] {
+        let faults = [
+            (Fault::Status(500), "could not be asked: status"),
+            (Fault::Reset, "could not be asked: reset"),
+            (Fault::WrongBytes, "sent no valid manifest"),
+            (Fault::Status(401), "could not be asked: denied"),
+            (Fault::Status(429), "could not be asked: rate-limited"),
+        ];
+        for (fault, reason) in faults {
             for client in Client::ALL {
                 let image = world.registry.publish("v1");
                 mirror.submit(&world.signer, &image.single, &image.tag);
@@ -25,7 +32,7 @@ fn an_upstream_that_fails_is_a_refusal() {
                 for mode in modes() {
                     for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
                         let pull = Pull { client, mode: *mode, repository: &image.repository, reference };
-                        pull.is_refused(world, &image, "refused");
+                        pull.is_refused(world, &image, reason);
                     }
                 }
                 drop(faulty);
@@ -74,7 +81,7 @@ fn a_store_that_fails_is_a_refusal() {
         for ((client, mode), image) in &images {
             for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
                 let pull = Pull { client: *client, mode: *mode, repository: &image.repository, reference };
-                pull.is_refused(world, image, "refused");
+                pull.is_refused(world, image, STORE_FAILED);
             }
             // What was never signed is not let through in the confusion either.
             let pull = Pull {
@@ -83,10 +90,12 @@ fn a_store_that_fails_is_a_refusal() {
                 repository: &image.repository,
                 reference: Reference::Tag(&image.index_tag),
             };
-            pull.is_refused(world, image, "refused");
+            pull.is_refused(world, image, STORE_FAILED);
         }
     });
 }
+
+const STORE_FAILED: &str = "the signature store did not answer";
 
 /// Takes every byte that is left.
 fn fill(directory: &std::path::Path) {

@@ -138,8 +138,17 @@ impl Watch<'_> {
 }
 
 impl Entry {
-    pub(crate) fn is_connection(&self) -> bool {
+    fn connection(caller: Caller) -> Self {
+        Self { caller, host: String::new(), line: CONNECTED.into(), user_agent: String::new(), authorized: false }
+    }
+
+    fn is_connection(&self) -> bool {
         self.line == CONNECTED
+    }
+
+    /// A request for a token that says who asks.
+    pub(crate) fn is_login(&self) -> bool {
+        self.host == TOKEN_HOST && self.authorized
     }
 }
 
@@ -174,12 +183,6 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, caller: Caller, shared: 
     }
 }
 
-impl Entry {
-    fn connection(caller: Caller) -> Self {
-        Self { caller, host: String::new(), line: CONNECTED.into(), user_agent: String::new(), authorized: false }
-    }
-}
-
 impl Shared {
     fn note(&self, entry: Entry) {
         self.log.lock().push(entry);
@@ -190,6 +193,7 @@ impl Shared {
     }
 }
 
+const TOKEN_HOST: &str = "auth.docker.io";
 const BLOB_HOST: &str = "production.cloudflare.docker.com";
 const CONNECTED: &str = "connected";
 /// Short, so that a run also crosses the end of a token's life.

@@ -64,8 +64,12 @@ impl Registry {
 
     /// A new image under a new name, its single manifest at the tag `<tag>` and its index at `<tag>-multi`.
     pub(crate) fn publish(&self, tag: &str) -> Image {
+        self.publish_in("library", tag)
+    }
+
+    pub(crate) fn publish_in(&self, namespace: &str, tag: &str) -> Image {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let repository = format!("library/image-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let repository = format!("{namespace}/image-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let single = self.push_manifest(&repository, &self.manifest(&repository, ARCHITECTURES[0], "single"), tag);
         let children = ARCHITECTURES.map(|architecture| {
             let manifest = self.manifest(&repository, architecture, "child");

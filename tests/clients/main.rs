@@ -26,6 +26,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod clients;
 mod controls;
 mod faults;

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
-    hub::{ACCOUNT, Caller},
+    hub::Caller,
     mirror::{Mirror, WITH_ADMIN},
     process::run,
     signing::Signer,
@@ -91,8 +91,6 @@ impl Cosign {
         let cosign = Self { directory };
         let mut command = cosign.command(world);
         run(command.arg("generate-key-pair")).expect("cosign generate-key-pair");
-        let config = serde_json::json!({"auths": {"https://index.docker.io/v1/": {"username": ACCOUNT.0, "password": ACCOUNT.1}}});
-        fs::write(cosign.directory.join("config.json"), config.to_string()).unwrap();
         cosign
     }
 
@@ -113,7 +111,7 @@ impl Cosign {
     fn command(&self, world: &World) -> std::process::Command {
         let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/cosign/usr/bin/cosign");
         let mut command = world.command(program);
-        command.env("COSIGN_PASSWORD", "").env("DOCKER_CONFIG", &self.directory).current_dir(&self.directory);
+        command.env("COSIGN_PASSWORD", "").current_dir(&self.directory);
         command
     }
 }

@@ -15,13 +15,14 @@ use std::{
     sync::OnceLock,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::{
     clients::Daemons,
     http::Http,
-    hub::{Hub, certificate::Authority},
+    hub::{ACCOUNT, Hub, certificate::Authority},
     images::Registry,
     process,
     signing::Signer,
@@ -116,7 +117,7 @@ impl World {
         for directory in ["home/.docker", "tmp"] {
             fs::create_dir_all(scratch.join(directory)).unwrap();
         }
-        fs::write(scratch.join("home/.docker/config.json"), "{}").unwrap();
+        fs::write(scratch.join("home/.docker/config.json"), login()).unwrap();
         let authority = Authority::new();
         namespace::trust(&authority.pem());
         namespace::name_the_hub(&scratch, &HUB_NAMES, CLIENTS_HUB, MIRRORS_HUB);
@@ -137,6 +138,13 @@ impl World {
     pub(crate) fn command(&self, program: &str) -> Command {
         process::command(program, &self.scratch)
     }
+}
+
+/// Everybody here is logged in at Docker Hub, as on a developer's machine.
+fn login() -> String {
+    let (username, password) = ACCOUNT;
+    let auth = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth}}}).to_string()
 }
 
 /// An address that is free now. Nobody else is in this network namespace to take it meanwhile.

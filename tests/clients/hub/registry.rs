@@ -14,7 +14,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_LIFE};
+use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_HOST, TOKEN_LIFE};
 
 type Body = Either<Full<Bytes>, Incoming>;
 
@@ -61,7 +61,7 @@ pub(super) async fn answer(
         authorized: request.headers().contains_key(AUTHORIZATION),
     });
     match host.as_str() {
-        "auth.docker.io" => Ok(token(shared, &request)),
+        TOKEN_HOST => Ok(token(shared, &request)),
         BLOB_HOST => Ok(redirected_blob(shared, request).await),
         "registry-1.docker.io" | "index.docker.io" => registry(shared, caller, request).await,
         _ => Ok(text(StatusCode::NOT_FOUND, "no such page")),

@@ -20,6 +20,8 @@ pub(crate) enum Client {
     Containerd,
     Podman,
     Skopeo,
+    /// `docker build` with BuildKit, on the same daemon: the base image of a build is a pull of another kind.
+    BuildKit,
 }
 
 /// How the client has been told about us.
@@ -52,6 +54,7 @@ pub(crate) struct Pull<'a> {
 }
 
 impl Client {
+    /// Those that pull. A build is made of pulls but leaves an image of its own, so it has its own tests.
     pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Containerd, Self::Podman, Self::Skopeo];
 
     /// Whether it prints anything of what we say when it asks for this. At a bare path podman 4.3 and skopeo 1.9 are
@@ -69,7 +72,7 @@ impl Client {
     /// Everything it holds: names and digests, as text to look into.
     pub(crate) fn held(self, world: &World) -> String {
         match self {
-            Self::Docker => {
+            Self::Docker | Self::BuildKit => {
                 let format = "{{.Repository}}:{{.Tag}}@{{.Digest}}";
                 let mut list = self.command(world);
                 run(list.args(["images", "--all", "--digests", "--no-trunc", "--format", format]))
@@ -94,7 +97,7 @@ impl Client {
             list.split_whitespace().map(str::to_owned).collect()
         };
         match self {
-            Self::Docker => {
+            Self::Docker | Self::BuildKit => {
                 let images = list(&["images", "--all", "--quiet", "--no-trunc"]);
                 if !images.is_empty() {
                     run(self.command(world).args(["rmi", "--force"]).args(images)).expect("docker rmi");
@@ -119,7 +122,7 @@ impl Client {
     fn command(self, world: &World) -> Command {
         let daemons = &world.daemons;
         match self {
-            Self::Docker => {
+            Self::Docker | Self::BuildKit => {
                 let mut command = world.command("/usr/bin/docker");
                 command.arg("--host").arg(daemons.docker_host());
                 command
@@ -179,6 +182,14 @@ impl Pull<'_> {
         let mut command = self.client.command(world);
         match self.client {
             Client::Docker => command.arg("pull").arg(&name),
+            Client::BuildKit => {
+                let context = world.scratch.join("build");
+                fs::create_dir_all(&context).unwrap();
+                // Another label each time: a build that is remembered asks nobody.
+                let text = format!("FROM {name}\nLABEL of=\"{name}\"\n");
+                fs::write(context.join("Dockerfile"), text).unwrap();
+                command.env("DOCKER_BUILDKIT", "1").args(["build", "--progress=plain", "--tag", BUILT]).arg(context)
+            }
             Client::Containerd => {
                 command.args(["images", "pull"]);
                 match self.mode {
@@ -217,6 +228,9 @@ impl Pull<'_> {
         }
     }
 }
+
+/// What a build makes.
+const BUILT: &str = "built";
 
 fn skopeo_directory(world: &World) -> PathBuf {
     world.scratch.join("skopeo")

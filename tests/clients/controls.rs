@@ -31,3 +31,18 @@ fn with_the_mirror_dead_every_client_goes_round_and_is_seen() {
         }
     });
 }
+
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn with_the_mirror_dead_a_build_goes_round_and_is_seen() {
+    inside(|world| {
+        let (client, image) = (Client::BuildKit, world.registry.publish("v1"));
+        let reference = Reference::Tag(&image.tag);
+        let watch = world.hub.watch();
+        Pull { client, mode: Mode::Mirror, repository: &image.repository, reference }.run(world).expect("docker build");
+        assert!(client.held(world).contains("built:latest"));
+        let seen = watch.by(Caller::Client);
+        assert!(seen.iter().any(|entry| entry.line.contains("/manifests/v1")), "{}", listed(&seen));
+        client.empty(world);
+    });
+}

@@ -146,3 +146,31 @@ fn a_tag_pulled_again_is_decided_again() {
         });
     });
 }
+
+/// A build's base image: it comes only if it is signed, and a refused one leaves nothing built.
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn the_base_image_of_a_build_is_a_pull() {
+    inside(|world| {
+        let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
+        let client = Client::BuildKit;
+        for mode in modes() {
+            let (signed, other) = (world.registry.publish("v1"), world.registry.publish("v1"));
+            mirror.submit(&world.signer, &signed.single, &signed.tag);
+            mirror.submit(&world.signer, &signed.index, &signed.index_tag);
+            for reference in
+                [Reference::Tag(&signed.tag), Reference::Digest(&signed.single), Reference::Tag(&signed.index_tag)]
+            {
+                Pull { client, mode: *mode, repository: &signed.repository, reference }.comes(world, "built:latest");
+                client.empty(world);
+            }
+            for reference in
+                [Reference::Tag(&other.tag), Reference::Digest(&other.single), Reference::Tag(&other.index_tag)]
+            {
+                let pull = Pull { client, mode: *mode, repository: &other.repository, reference };
+                pull.is_refused(world, &other, "no valid signature");
+                assert_eq!(client.held(world), "", "{pull:?}");
+            }
+        }
+    });
+}

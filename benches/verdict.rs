@@ -1,0 +1,99 @@
+//! What a verdict costs: one signature recognised and verified, by algorithm, and the search that ends
+//! in no key.
+
+use std::hint::black_box;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use criterion::{Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use sig_repo::{
+    oci::Digest,
+    trust::{Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, Subject, TrustRoot, verify},
+};
+
+const MANIFEST: &[u8] = include_bytes!("../tests/fixtures/trust/manifest");
+const PAYLOAD: &[u8] = include_bytes!("../tests/fixtures/trust/payload");
+const SIGNATURES: &str = include_str!("../tests/fixtures/trust/signatures.tsv");
+
+const KEYS: [(&str, &str); 7] = [
+    ("ecdsa-p256", include_str!("../tests/fixtures/trust/ecdsa-p256.pub")),
+    ("ecdsa-p384", include_str!("../tests/fixtures/trust/ecdsa-p384.pub")),
+    ("ecdsa-p521", include_str!("../tests/fixtures/trust/ecdsa-p521.pub")),
+    ("rsa-2048", include_str!("../tests/fixtures/trust/rsa-2048.pub")),
+    ("rsa-3072", include_str!("../tests/fixtures/trust/rsa-3072.pub")),
+    ("rsa-4096", include_str!("../tests/fixtures/trust/rsa-4096.pub")),
+    ("ed25519", include_str!("../tests/fixtures/trust/ed25519.pub")),
+];
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn signer((name, pem): (&str, &str)) -> Signer {
+    Signer {
+        name: name.to_owned(),
+        key: PublicKey::from_pem(pem).expect("the fixture is a key"),
+        origin: SignerOrigin::File,
+        added: NOW,
+        not_before: None,
+        not_after: None,
+        revoked_at: None,
+    }
+}
+
+fn signature(key: &str, scheme: &str, over: &str) -> Vec<u8> {
+    let row = SIGNATURES
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .find(|row| row[1..4] == [key, scheme, over])
+        .expect("the fixture is there");
+    STANDARD.decode(row[4]).expect("the fixture is base64")
+}
+
+/// One envelope against every key of the fixtures, as it comes from the store: parsed anew each time.
+fn one_verification(criterion: &mut Criterion) {
+    let root = TrustRoot::new(KEYS.map(signer).to_vec());
+    let digest = Digest::sha256(MANIFEST);
+    let subject = Subject { digest: &digest, manifest: Some(MANIFEST) };
+    let judge = |signature: &[u8], payload: Option<&[u8]>| {
+        let envelope = Envelope::recognise(signature, payload).expect("the fixture is an envelope");
+        verify(&envelope, &subject, &root, NOW)
+    };
+
+    let mut group = criterion.benchmark_group("verify");
+    for (key, _) in KEYS {
+        let schemes: &[&str] = if key == "ed25519" { &["pure", "ph"] } else { &["sha256"] };
+        for scheme in schemes {
+            let signature = signature(key, scheme, "manifest");
+            assert!(judge(&signature, None).is_verified());
+            group.bench_function(format!("{key} {scheme} manifest"), |bencher| {
+                bencher.iter(|| judge(black_box(&signature), None));
+            });
+        }
+    }
+    let signature = signature("ecdsa-p256", "sha256", "payload");
+    assert!(judge(&signature, Some(PAYLOAD)).is_verified());
+    group.bench_function("ecdsa-p256 sha256 simple-signing", |bencher| {
+        bencher.iter(|| judge(black_box(&signature), Some(PAYLOAD)));
+    });
+    group.finish();
+}
+
+/// The dearest answer: every scheme and message tried with the one key that fits, in vain.
+fn no_trusted_key(criterion: &mut Criterion) {
+    let root = TrustRoot::new(KEYS.map(signer).to_vec());
+    let other = b"another image";
+    let digest = Digest::sha256(other);
+    let subject = Subject { digest: &digest, manifest: Some(other) };
+
+    let mut group = criterion.benchmark_group("no trusted key");
+    for (key, _) in KEYS {
+        let scheme = if key == "ed25519" { "pure" } else { "sha256" };
+        let envelope =
+            Envelope::recognise(&signature(key, scheme, "manifest"), None).expect("the fixture is an envelope");
+        assert_eq!(verify(&envelope, &subject, &root, NOW), Outcome::Rejected(Rejection::NoTrustedKey));
+        group.bench_function(key, |bencher| bencher.iter(|| verify(black_box(&envelope), &subject, &root, NOW)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_verification, no_trusted_key);
+criterion_main!(benches);

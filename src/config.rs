@@ -91,3 +91,6 @@ impl Config {
 pub fn variable_of_process(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auth;
+mod cli;
+mod config_examples;
 mod drain;
 mod expiry;
 mod layers;

@@ -29,6 +29,11 @@ pub struct Listener {
 pub enum ListenerError {
     #[error("cannot listen on {addr}: {source}")]
     Bind { addr: SocketAddr, source: io::Error },
+    #[error(
+        "cannot listen on {addr}: {source}: for a user other than root a port below 1024 needs \
+         CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
+    )]
+    PrivilegedPort { addr: SocketAddr, source: io::Error },
 }
 
 impl Listener {
@@ -42,7 +47,12 @@ impl Listener {
             }
             bound => bound,
         };
-        let socket = socket.map_err(|source| ListenerError::Bind { addr, source })?;
+        let socket = socket.map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied if addr.port() < FIRST_ORDINARY_PORT => {
+                ListenerError::PrivilegedPort { addr, source }
+            }
+            _ => ListenerError::Bind { addr, source },
+        })?;
         Ok(Self { socket, config })
     }
 
@@ -127,6 +137,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
 }
+
+const FIRST_ORDINARY_PORT: u16 = 1024;
 
 /// Out of file descriptors, accepting again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

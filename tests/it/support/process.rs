@@ -23,34 +23,36 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     command(arguments, variables).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The first run of a server that listens; it ends with the test.
+/// A server that listens; it ends with the test.
 pub(crate) struct Server {
-    child: Child,
+    process: Ending,
     log: BufReader<ChildStderr>,
     pub(crate) addr: SocketAddr,
 }
+
+struct Ending(Child);
 
 impl Server {
     /// Starts it on a free port of loopback, and waits until it says that it listens.
     pub(crate) fn start(data_dir: &TempDir, variables: &[(&str, &str)]) -> Self {
         let mut command = command(&[], variables);
         command.env("HTTP_ADDR", "127.0.0.1:0").env("DATA_DIR", data_dir.path());
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut process = Ending(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut log = BufReader::new(process.0.stderr.take().unwrap());
         let mut so_far = String::new();
         loop {
             let mut line = String::new();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened:\n{so_far}");
             let listening = line.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
             if let Some(addr) = listening {
-                return Self { addr: addr.parse().unwrap(), child, log };
+                return Self { addr: addr.parse().unwrap(), process, log };
             }
             so_far.push_str(&line);
         }
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().try_into().unwrap())
+        Pid::from_raw(self.process.0.id().try_into().unwrap())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -61,15 +63,15 @@ impl Server {
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
+        (self.process.0.wait().unwrap(), rest)
     }
 }
 
-impl Drop for Server {
+impl Drop for Ending {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            drop(self.child.kill());
-            drop(self.child.wait());
+        if let Ok(None) = self.0.try_wait() {
+            drop(self.0.kill());
+            drop(self.0.wait());
         }
     }
 }

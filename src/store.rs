@@ -16,6 +16,7 @@ mod generations;
 mod identities;
 mod memory;
 mod record;
+mod record_rows;
 mod schema;
 mod sighting;
 mod signatures;

@@ -5,10 +5,10 @@ use crate::oci::TagType;
 use super::{
     Record, Store, StoreError,
     identities::resolve,
+    record_rows::IndexRows,
     schema::{
         BY_DIGEST, BY_EXPIRES_AT, BY_FIRST_SEEN, BY_TAG, Bytes, IDENTITIES, RECORDS, RecordKey, UNVERIFIED, decode,
     },
-    signatures::IndexRows,
 };
 
 /// What a look at every record and index row found.

@@ -7,8 +7,8 @@ use super::{
     Store, StoreError,
     generations::Touched,
     identities::Group,
+    record_rows::RecordTables,
     schema::{BY_EXPIRES_AT, BY_FIRST_SEEN, Bytes, RecordKey, time, time_number},
-    signatures::RecordTables,
     writer::Done,
 };
 

@@ -1,19 +1,16 @@
 use std::ops::Bound;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::oci::{Digest, TagType};
 
 use super::{
     Identity, IdentityRow, Page, Record, RecordId, Store, StoreError, Submission, SubmitRules, Submitted,
     generations::Touched,
-    identities::{Group, Labelled, Labels, Verdict, resolve},
-    schema::{
-        BY_DIGEST, BY_EXPIRES_AT, BY_FIRST_SEEN, BY_TAG, Bytes, IDENTITIES, Key, RECORDS, RecordKey, UNVERIFIED,
-        decode, encode, next_number, time_number,
-    },
+    identities::{Group, Verdict, resolve},
+    record_rows::{RecordTables, UNVERIFIED_MAX},
+    schema::{BY_DIGEST, BY_TAG, Bytes, IDENTITIES, Key, RECORDS, RecordKey, decode, next_number},
     writer::Done,
 };
 
@@ -34,7 +31,7 @@ impl Store {
         let Some(key) = RecordKey::of(id) else { return Ok(None) };
         self.inner.records.read(|transaction| {
             let table = transaction.open_table(RECORDS)?;
-            table.get(key.0.as_slice())?.map(|row| decode(RECORDS_TABLE, row.value())).transpose()
+            table.get(key.0.as_slice())?.map(|row| decode(TABLE, row.value())).transpose()
         })
     }
 
@@ -148,7 +145,7 @@ fn submit(
                 None => Group::new(&submission.identities, now)?,
             };
             let key = RecordKey::new(now, next_number(transaction)?);
-            let record = tables.create(key, submission, rules, group, now)?;
+            let record = tables.create(key, submission, rules, group, now, &mut touched)?;
             return Ok(Done::changed(Submitted::Created(record), touched));
         }
         Verdict::Existing(id) => Submitted::Existing(tables.load(&id)?),
@@ -160,8 +157,8 @@ fn submit(
     // Other names of a known signature are learnt even from a submission that is refused: withdrawn
     // under one name is withdrawn under all.
     match group {
-        Some(group) if group.changed() && refused != Submitted::TooMany => {
-            tables.align(&group, &mut touched)?;
+        Some(mut group) if group.changed() && refused != Submitted::TooMany => {
+            tables.align(&mut group, &mut touched)?;
             group.write(&mut tables.identities)?;
             let answer = match refused {
                 Submitted::Existing(record) => Submitted::Existing(tables.load(&record.id)?),
@@ -183,18 +180,11 @@ fn withdraw(
     let Some(record) = tables.find(key)? else { return Ok(Done::unchanged(None)) };
     let names: Vec<Identity> = record.identities.iter().chain(also).copied().collect();
     let mut group = Group::gather(&tables.identities, &names)?
-        .ok_or_else(|| StoreError::row(RECORDS_TABLE, "no identity of a record is known"))?;
+        .ok_or_else(|| StoreError::row(TABLE, "no identity of a record is known"))?;
     let mut touched = Touched::default();
     touched.add(record.digest);
-    let ids: Vec<RecordId> = group.known.records().cloned().collect();
-    for id in &ids {
-        let record = tables.load(id)?;
-        tables.remove(&record)?;
-        touched.add(record.digest);
-    }
-    let known = group.known_mut();
-    known.withdrawn_at.get_or_insert(now);
-    ids.iter().for_each(|id| known.remove(id));
+    group.known_mut().withdrawn_at.get_or_insert(now);
+    tables.align(&mut group, &mut touched)?;
     group.write(&mut tables.identities)?;
     Ok(Done::changed(Some(record), touched))
 }
@@ -217,143 +207,9 @@ fn remember(
         return Ok(Done::unchanged(earliest));
     }
     let mut touched = Touched::default();
-    tables.align(&group, &mut touched)?;
+    tables.align(&mut group, &mut touched)?;
     group.write(&mut tables.identities)?;
     Ok(Done::changed(earliest, touched))
-}
-
-/// The tables that a record has rows in, so that it is written and removed in one place.
-pub(super) struct RecordTables<'t> {
-    records: Table<'t, Bytes, Bytes>,
-    by_digest: Table<'t, Bytes, ()>,
-    by_tag: Table<'t, Bytes, ()>,
-    pub(super) by_first_seen: Table<'t, Bytes, ()>,
-    pub(super) by_expires_at: Table<'t, Bytes, Option<u64>>,
-    unverified: Table<'t, Bytes, ()>,
-    pub(super) identities: Table<'t, Bytes, Bytes>,
-}
-
-impl<'t> RecordTables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-        Ok(Self {
-            records: transaction.open_table(RECORDS)?,
-            by_digest: transaction.open_table(BY_DIGEST)?,
-            by_tag: transaction.open_table(BY_TAG)?,
-            by_first_seen: transaction.open_table(BY_FIRST_SEEN)?,
-            by_expires_at: transaction.open_table(BY_EXPIRES_AT)?,
-            unverified: transaction.open_table(UNVERIFIED)?,
-            identities: transaction.open_table(IDENTITIES)?,
-        })
-    }
-
-    pub(super) fn find(&self, key: RecordKey) -> Result<Option<Record>, StoreError> {
-        self.records.get(key.0.as_slice())?.map(|row| decode(RECORDS_TABLE, row.value())).transpose()
-    }
-
-    fn load(&self, id: &RecordId) -> Result<Record, StoreError> {
-        let key = RecordKey::of(id).ok_or_else(|| StoreError::row(RECORDS_TABLE, "an id is not a key"))?;
-        self.find(key)?.ok_or_else(|| StoreError::row(RECORDS_TABLE, "an identity names a record that is missing"))
-    }
-
-    /// How many unverified records of the digest its submitter has, counted no further than the cap.
-    fn unverified_of(&self, submission: &Submission) -> Result<usize, StoreError> {
-        let prefix = unverified_prefix(&submission.digest, &submission.submitted_by);
-        let mut count = 0;
-        for row in self.unverified.range(prefix.as_bytes()..)?.take(UNVERIFIED_MAX) {
-            count += usize::from(row?.0.value().starts_with(prefix.as_bytes()));
-        }
-        Ok(count)
-    }
-
-    fn create(
-        &mut self,
-        key: RecordKey,
-        submission: &Submission,
-        rules: SubmitRules,
-        mut group: Group,
-        now: Timestamp,
-    ) -> Result<Record, StoreError> {
-        let record = Record {
-            id: key.into(),
-            digest: submission.digest,
-            repository: submission.repository.clone(),
-            tag: submission.tag.clone(),
-            tag_type: submission.tag_type,
-            environment: submission.environment.clone(),
-            format: submission.format.clone(),
-            signature: submission.signature.clone(),
-            payload: submission.payload.clone(),
-            signer: submission.signer.clone(),
-            metadata: submission.metadata.clone(),
-            expires_at: submission.expires_at,
-            created_at: now,
-            first_seen: group.known.first_seen,
-            granted: submission.granted,
-            identities: submission.identities.clone(),
-            submitted_by: submission.submitted_by.clone(),
-        };
-        self.align(&group, &mut Touched::default())?;
-        group.known_mut().add(Labelled {
-            labels: Labels::of(submission),
-            preview: submission.tag_type == Some(TagType::Preview),
-            expires_at: submission.expires_at,
-            record: Some(record.id.clone()),
-        });
-        group.write(&mut self.identities)?;
-        self.insert(key, &record)?;
-        if !rules.verified {
-            self.unverified.insert(unverified_key(&record, key).as_bytes(), ())?;
-        }
-        Ok(record)
-    }
-
-    fn insert(&mut self, key: RecordKey, record: &Record) -> Result<(), StoreError> {
-        let row = encode(RECORDS_TABLE, record)?;
-        let index = IndexRows::of(record)?;
-        self.records.insert(key.0.as_slice(), row.as_slice())?;
-        self.by_digest.insert(index.by_digest.as_bytes(), ())?;
-        self.by_tag.insert(index.by_tag.as_bytes(), ())?;
-        if let Some(row) = index.by_first_seen {
-            self.by_first_seen.insert(row.as_bytes(), ())?;
-        }
-        if let Some((row, first_seen)) = index.by_expires_at {
-            self.by_expires_at.insert(row.as_bytes(), first_seen)?;
-        }
-        Ok(())
-    }
-
-    /// Removes a record with all its index rows. What its identity knows of it is the caller's.
-    pub(super) fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
-        let index = IndexRows::of(record)?;
-        self.records.remove(index.key.0.as_slice())?;
-        self.by_digest.remove(index.by_digest.as_bytes())?;
-        self.by_tag.remove(index.by_tag.as_bytes())?;
-        if let Some(row) = index.by_first_seen {
-            self.by_first_seen.remove(row.as_bytes())?;
-        }
-        if let Some((row, _)) = index.by_expires_at {
-            self.by_expires_at.remove(row.as_bytes())?;
-        }
-        self.unverified.remove(unverified_key(record, index.key).as_bytes())?;
-        Ok(())
-    }
-
-    /// Gives every record of a group the group's first_seen, which may have become earlier.
-    fn align(&mut self, group: &Group, touched: &mut Touched) -> Result<(), StoreError> {
-        for id in group.known.records() {
-            let mut record = self.load(id)?;
-            touched.add(record.digest);
-            if record.first_seen != group.known.first_seen {
-                let old = IndexRows::of(&record)?;
-                if let Some(row) = old.by_first_seen {
-                    self.by_first_seen.remove(row.as_bytes())?;
-                }
-                record.first_seen = group.known.first_seen;
-                self.insert(old.key, &record)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Records gathered from one index, up to a number and a size.
@@ -401,13 +257,13 @@ impl Listing {
                 self.more = true;
                 break;
             }
-            let key = RecordKey::at_end_of(row.value()).ok_or_else(|| StoreError::row(RECORDS_TABLE, "a short row"))?;
+            let key = RecordKey::at_end_of(row.value()).ok_or_else(|| StoreError::row(TABLE, "a short row"))?;
             let stored = self
                 .records
                 .get(key.0.as_slice())?
-                .ok_or_else(|| StoreError::row(RECORDS_TABLE, "an index names a record that is missing"))?;
+                .ok_or_else(|| StoreError::row(TABLE, "an index names a record that is missing"))?;
             self.bytes_left = self.bytes_left.saturating_sub(stored.value().len());
-            self.items.push(decode(RECORDS_TABLE, stored.value())?);
+            self.items.push(decode(TABLE, stored.value())?);
             self.last = row.value().to_vec();
         }
         Ok(())
@@ -418,48 +274,7 @@ impl Listing {
     }
 }
 
-/// The index rows that every record has, put together in one place.
-pub(super) struct IndexRows {
-    pub(super) key: RecordKey,
-    pub(super) by_digest: Key,
-    pub(super) by_tag: Key,
-    pub(super) by_first_seen: Option<Key>,
-    pub(super) by_expires_at: Option<(Key, Option<u64>)>,
-}
-
-impl IndexRows {
-    pub(super) fn of(record: &Record) -> Result<Self, StoreError> {
-        let key = RecordKey::of(&record.id).ok_or_else(|| StoreError::row(RECORDS_TABLE, "an id is not a key"))?;
-        let preview = record.tag_type == Some(TagType::Preview);
-        let by_tag = Key::default()
-            .tag_type(record.tag_type)
-            .environment(record.environment.as_deref())
-            .word(record.tag.as_str())
-            .record(key);
-        Ok(Self {
-            key,
-            by_digest: Key::default().digest(&record.digest).record(key),
-            by_tag,
-            by_first_seen: preview.then(|| Key::default().time(record.first_seen).record(key)),
-            by_expires_at: record.expires_at.map(|expires_at| {
-                (Key::default().time(expires_at).record(key), preview.then(|| time_number(record.first_seen)))
-            }),
-        })
-    }
-}
-
-fn unverified_prefix(of: &Digest, submitted_by: &str) -> Key {
-    Key::default().digest(of).raw(&digest(&SHA256, submitted_by.as_bytes()).as_ref()[..16])
-}
-
-fn unverified_key(record: &Record, key: RecordKey) -> Key {
-    unverified_prefix(&record.digest, &record.submitted_by).record(key)
-}
-
-const RECORDS_TABLE: &str = "records";
-
-/// How many unverified records of one digest one submitter may have: garbage hides nothing behind it.
-const UNVERIFIED_MAX: usize = 64;
+const TABLE: &str = "records";
 
 /// A page ends early rather than holding more than this.
 const PAGE_BYTES_MAX: usize = 8 << 20;

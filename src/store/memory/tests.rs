@@ -1,1 +1,198 @@
+use std::{path::Path, time::Duration};
 
+use futures_util::future::join_all;
+
+use super::*;
+use crate::store::{
+    AuditKind, AuditRow, Config, Disk,
+    tests::{Running, clock, config, repository, seconds, start},
+};
+
+fn sighting(running: &Running, name: &str, tag: Option<(&str, bool)>, children: &[&str]) -> Sighting {
+    let digest = |name: &str| Digest::sha256(name.as_bytes());
+    Sighting {
+        repository: repository("team/app"),
+        digest: digest(name),
+        manifest: Some((Bytes::from(format!("{{\"{name}\":1}}")), "application/vnd.oci.image.index.v1+json".into())),
+        tag: tag.map(|(tag, enforced)| (tag.parse().unwrap(), enforced)),
+        children: children.iter().map(|name| digest(name)).collect(),
+        at: running.clock.now(),
+    }
+}
+
+fn small(dir: &Path, memory_max_bytes: u64) -> Running {
+    Running::on(Disk::files(), &Config { memory_max_bytes, ..config(dir) }, clock())
+}
+
+#[tokio::test]
+async fn a_sighting_is_remembered_whole_and_again_without_a_commit() {
+    let (dir, running) = start();
+    let seen = sighting(&running, "index", Some(("v1", false)), &["amd64", "arm64"]);
+    let before = running.store.generation_of(seen.digest);
+    running.store.remember(seen.clone()).await.unwrap();
+    assert_ne!(running.store.generation_of(seen.digest), before);
+    let commits = running.store.counters().commits;
+    running.store.remember(seen.clone()).await.unwrap();
+    running.store.remember(Sighting { tag: None, manifest: None, ..seen.clone() }).await.unwrap();
+    running.clock.advance(Duration::from_secs(599));
+    running.store.remember(Sighting { at: running.clock.now(), ..seen.clone() }).await.unwrap();
+    assert_eq!(running.store.counters().commits, commits);
+    let another_tag = Sighting { tag: Some(("v2".parse().unwrap(), false)), ..seen.clone() };
+    running.store.remember(another_tag).await.unwrap();
+    assert_eq!(running.store.counters().commits, commits + 1);
+
+    let clock = running.clock.clone();
+    drop(running);
+    let store = Running::at(dir.path(), &clock).store.clone();
+    drop(store);
+    let running = Running::at(dir.path(), &clock);
+    let store = &running.store;
+    let (bytes, media_type) = seen.manifest.clone().unwrap();
+    assert_eq!(store.manifest(&seen.digest).unwrap(), Some(HeldManifest { bytes, media_type }));
+    assert_eq!(store.tags_seen(&seen.repository, &seen.digest).unwrap(), ["v1", "v2"].map(|tag| tag.parse().unwrap()));
+    assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), Some(seen.at));
+    for child in &seen.children {
+        assert_eq!(store.parents(&seen.repository, child).unwrap(), [seen.digest]);
+        assert_eq!(store.parents(&repository("other/app"), child).unwrap(), []);
+        assert_eq!(store.presence(&seen.repository, child).unwrap(), None, "named is not seen");
+    }
+    assert!(!store.knows_enforced_tags(&seen.repository).unwrap());
+}
+
+#[tokio::test]
+async fn an_enforced_tag_marks_its_repository_and_is_known_itself() {
+    let (_dir, running) = start();
+    let store = &running.store;
+    let (repository, tag, other): (_, Tag, Tag) =
+        (repository("team/app"), "preview-1".parse().unwrap(), "v1".parse().unwrap());
+    let before = store.generation_of(&repository);
+    store.remember(sighting(&running, "image", Some(("v1", false)), &["layer"])).await.unwrap();
+    assert_eq!(store.generation_of(&repository), before);
+    assert!(!store.is_enforced_tag(&repository, &other).unwrap());
+    store.remember(sighting(&running, "image", Some(("preview-1", true)), &["layer"])).await.unwrap();
+    assert_ne!(store.generation_of(&repository), before);
+    assert!(store.knows_enforced_tags(&repository).unwrap() && store.is_enforced_tag(&repository, &tag).unwrap());
+    assert!(!store.is_enforced_tag(&repository, &other).unwrap());
+    // An ordinary tag that a record has classed since.
+    store.remember(sighting(&running, "image", Some(("v1", true)), &["layer"])).await.unwrap();
+    assert!(store.is_enforced_tag(&repository, &other).unwrap());
+
+    assert!(!store.knows_internal_tags(&repository).unwrap());
+    store.mark_internal_tags(&repository).await.unwrap();
+    assert!(store.knows_internal_tags(&repository).unwrap());
+}
+
+#[tokio::test]
+async fn presence_is_made_by_a_sighting_and_renewed_only_by_who_asked() {
+    let (_dir, running) = start();
+    let store = &running.store;
+    let seen = sighting(&running, "image", None, &[]);
+    store.remember(seen.clone()).await.unwrap();
+    running.clock.advance(Duration::from_secs(3600));
+    let now = running.clock.now();
+    store.remember(Sighting { at: now, ..seen.clone() }).await.unwrap();
+    assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), Some(seen.at));
+    store.remember_presence(&seen.repository, &seen.digest, now).await.unwrap();
+    assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), Some(now));
+    store.forget_presence(&seen.repository, &seen.digest).await.unwrap();
+    assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), None);
+}
+
+#[tokio::test]
+async fn sightings_at_once_are_few_commits() {
+    let (_dir, running) = start();
+    let same = sighting(&running, "image", Some(("v1", false)), &["layer"]);
+    let sightings = (0..50).map(|_| running.store.remember(same.clone()));
+    assert!(join_all(sightings).await.into_iter().all(|result| result.is_ok()));
+    assert!(running.store.counters().commits <= 2, "{:?}", running.store.counters());
+}
+
+#[tokio::test]
+async fn what_is_found_upstream_keeps_its_first_sight_and_is_capped() {
+    let (_dir, running) = start();
+    let (repository, digest) = (repository("team/app"), Digest::sha256(b"image"));
+    let found = |n: usize, at: i64| FoundEnvelope {
+        signature: n.to_be_bytes().to_vec(),
+        payload: n.is_multiple_of(2).then(|| vec![1]),
+        format: "simple-signing".into(),
+        first_seen: seconds(&running, at),
+    };
+    let now = running.clock.now();
+    running.store.put_found(&repository, &digest, vec![found(0, 0), found(1, 1)], now).await.unwrap();
+    running.store.put_found(&repository, &digest, vec![found(0, 9), found(1, -1)], now).await.unwrap();
+    assert_eq!(running.store.found(&repository, &digest).unwrap(), [found(1, -1), found(0, 0)]);
+    let flood = (2..1000).map(|n| found(n, 2)).collect();
+    running.store.put_found(&repository, &digest, flood, now).await.unwrap();
+    let kept = running.store.found(&repository, &digest).unwrap();
+    assert_eq!((kept.len(), &kept[..2]), (256, [found(1, -1), found(0, 0)].as_slice()));
+}
+
+#[tokio::test]
+async fn the_oldest_is_forgotten_first_and_what_is_enforced_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = small(dir.path(), 0);
+    let store = &running.store;
+    let fill = async |memory: &Running| {
+        for (name, tag) in [("enforced", ("preview-1", true)), ("old", ("v1", false)), ("new", ("v2", false))] {
+            memory.store.remember(sighting(memory, name, Some(tag), &[&format!("{name} child")])).await.unwrap();
+            memory.clock.advance(Duration::from_secs(3600));
+        }
+    };
+    fill(&running).await;
+    assert_eq!(store.evict(100).await.unwrap(), 0, "each write has made room for itself");
+    let left = store.inner.memory.read(rows::used).unwrap();
+    let mark = rows::cost(repository_key(&repository("team/app")).as_bytes().len(), 0);
+    assert_eq!(left, mark.cast_unsigned(), "everything is gone but the mark");
+    assert!(store.knows_enforced_tags(&repository("team/app")).unwrap());
+
+    let dir = tempfile::tempdir().unwrap();
+    let roomy = small(dir.path(), 1 << 30);
+    fill(&roomy).await;
+    drop(roomy);
+    let running = small(dir.path(), 0);
+    let tags =
+        |name: &str| running.store.tags_seen(&repository("team/app"), &Digest::sha256(name.as_bytes())).unwrap().len();
+    let mut order = Vec::new();
+    while running.store.evict(1).await.unwrap() == 1 {
+        order.push([tags("old"), tags("new"), tags("enforced")]);
+    }
+    order.dedup();
+    assert_eq!(order, [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]);
+    let digest = Digest::sha256(b"enforced child");
+    assert_eq!(running.store.parents(&repository("team/app"), &digest).unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_file_stays_within_its_size_however_much_is_pulled() {
+    let dir = tempfile::tempdir().unwrap();
+    let max = 8 << 20;
+    let running = small(dir.path(), max);
+    for round in 0..40 {
+        let sightings = (0..16).map(|n| {
+            let name = format!("{round} {n}");
+            let bytes = Bytes::from(vec![b'x'; (n * 7919 + round * 104_729) % 60_000]);
+            running.store.remember(Sighting {
+                manifest: Some((bytes, "application/json".into())),
+                ..sighting(&running, &name, Some(("v1", false)), &["a", "b", &name])
+            })
+        });
+        assert!(join_all(sightings).await.into_iter().all(|result| result.is_ok()));
+        running.clock.advance(Duration::from_secs(1));
+    }
+    let length = std::fs::metadata(dir.path().join("memory.redb")).unwrap().len();
+    assert!(length <= max, "{length} bytes");
+    let last = Digest::sha256(b"39 15");
+    assert_eq!(running.store.tags_seen(&repository("team/app"), &last).unwrap().len(), 1, "the newest is kept");
+}
+
+#[tokio::test]
+async fn events_of_pulls_give_way_to_newer_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = small(dir.path(), 8 * 10 * (100 + 32));
+    for n in 0..25 {
+        let row = AuditRow { at: seconds(&running, n), json: vec![u8::try_from(n).unwrap(); 100] };
+        running.store.append_audit(vec![row], AuditKind::Pulls).await.unwrap();
+    }
+    let events = running.store.audit_page(None, 100).unwrap().items;
+    assert_eq!(events.iter().map(|json| json[0]).collect::<Vec<_>>(), (15..25).rev().collect::<Vec<_>>());
+}

@@ -18,8 +18,8 @@ use serde_json::json;
 use crate::{
     oci::{Digest, ErrorCode, Reference, RegistryName, Tag},
     policy::Reason,
-    pull::{Ask, Asker, Puller, Refused},
-    telemetry::{Drain, Metrics, Peer},
+    pull::{Ask, Puller, Refused},
+    telemetry::{Drain, Metrics},
     upstream::UpstreamError,
 };
 

@@ -27,7 +27,7 @@ const NEVER_CACHED: HeaderValue = HeaderValue::from_static("private, no-store");
 #[derive(Debug)]
 pub enum Body {
     Whole(Bytes),
-    Upstream(UpstreamBody),
+    Upstream(Box<UpstreamBody>),
 }
 
 impl Body {
@@ -53,7 +53,7 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Upstream(body) => Pin::new(body).poll_frame(context),
+            Self::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 
@@ -108,7 +108,7 @@ pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
 /// A blob on its way from the upstream.
 pub(super) fn blob(admitted: &Admitted<Digest>, answer: BlobAnswer) -> Response<Body> {
     let digest = admitted.content();
-    let mut response = uncached(answer.status, Body::Upstream(answer.body));
+    let mut response = uncached(answer.status, Body::Upstream(Box::new(answer.body)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

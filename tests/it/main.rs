@@ -12,6 +12,7 @@ mod layers;
 mod openapi;
 mod signatures_api;
 mod signers_api;
+mod pull;
 mod support;
 mod upstream;
 mod wire_errors;

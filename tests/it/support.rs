@@ -6,5 +6,7 @@ pub(crate) mod api;
 pub(crate) mod liar;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod key;
+pub(crate) mod mirror;
 pub(crate) mod registry;
 pub(crate) mod signing;

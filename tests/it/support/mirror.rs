@@ -1,0 +1,234 @@
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::ext::ReasonPhrase;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::{Value, json};
+use sig_repo::{
+    app::{self, Running},
+    clock::Clock,
+    config::{Basic, Config, MaxAge, Preview},
+    oci::Digest,
+    policy::Level,
+    server, store,
+    telemetry::{LogLevel, TrustedProxies},
+    upstream::{self, UpstreamConfig},
+};
+use tempfile::TempDir;
+
+use super::{key::Key, registry::Registry};
+
+/// A mirror of the test's own, over a registry of the test's own.
+pub(crate) struct Mirror {
+    running: Option<Running>,
+    addr: SocketAddr,
+    setup: Setup,
+    pub(crate) clock: Clock,
+    directory: TempDir,
+}
+
+/// What differs from the defaults.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) upstreams: Vec<UpstreamConfig>,
+    pub(crate) level: Level,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) auth: Option<(&'static str, &'static str)>,
+    pub(crate) metadata_max_age: Duration,
+    pub(crate) trusted_proxies: Vec<&'static str>,
+    pub(crate) keys: Vec<(&'static str, String)>,
+}
+
+/// An answer, its reason phrase included.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) phrase: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+pub(crate) const DOCKER: &str = "docker/20.10.24+dfsg1 go/go1.19.8 UpstreamClient(Docker-Client/20.10.24)";
+pub(crate) const CONTAINERD: &str = "containerd/1.6.20";
+pub(crate) const PODMAN: &str = "containers/5.23.1 (github.com/containers/image)";
+pub(crate) const CRANE: &str = "crane/0.20.0 go-containerregistry/0.20.0";
+
+impl Setup {
+    pub(crate) fn over(registry: &Registry) -> Self {
+        Self {
+            upstreams: vec![registry.upstream("docker.io")],
+            level: Level::Audit,
+            ttl: Some(Duration::from_secs(7 * 24 * 3600)),
+            auth: None,
+            metadata_max_age: Duration::ZERO,
+            trusted_proxies: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+
+    pub(crate) fn level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    pub(crate) fn trusting(mut self, name: &'static str, key: &Key) -> Self {
+        self.keys.push((name, key.pem()));
+        self
+    }
+
+    pub(crate) async fn start(self) -> Mirror {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("trust")).unwrap();
+        for (name, pem) in &self.keys {
+            fs::write(directory.path().join("trust").join(format!("{name}.pub")), pem).unwrap();
+        }
+        let clock = Clock::manual("2026-11-22T12:00:00Z".parse().unwrap());
+        let mut mirror = Mirror { running: None, addr: ([127, 0, 0, 1], 0).into(), setup: self, clock, directory };
+        mirror.run().await;
+        mirror
+    }
+}
+
+impl Mirror {
+    pub(crate) async fn over(registry: &Registry) -> Self {
+        Setup::over(registry).start().await
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn trust_dir(&self) -> PathBuf {
+        self.directory.path().join("trust")
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// Ends the process that this stands for, and starts it again on the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.run().await;
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown().await.unwrap();
+        }
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    async fn run(&mut self) {
+        let running = app::start(self.config(), self.clock.clone()).await.unwrap();
+        self.addr = running.addr();
+        self.running = Some(running);
+    }
+
+    fn config(&self) -> Config {
+        let Setup { upstreams, level, ttl, auth, metadata_max_age, trusted_proxies, .. } = self.setup.clone();
+        let mut upstreams = upstreams.into_iter();
+        Config {
+            server: server::Config {
+                addr: ([127, 0, 0, 1], 0).into(),
+                tls: None,
+                trusted_proxies: TrustedProxies::new(trusted_proxies.iter().map(|network| network.parse().unwrap())),
+                limits: server::Limits { drain: Duration::from_secs(2), ..Default::default() },
+            },
+            store: store::Config::new(self.directory.path().to_owned()),
+            upstream: upstream::Config {
+                default: upstreams.next().unwrap(),
+                others: upstreams.collect(),
+                limits: upstream::Limits {
+                    connect: Duration::from_secs(2),
+                    head: Duration::from_secs(2),
+                    idle: Duration::from_secs(2),
+                    ..Default::default()
+                },
+            },
+            preview: Preview { ttl, remove_after: Duration::from_secs(24 * 3600) },
+            auth: auth.map(|(user, password)| Basic { user: user.into(), password: password.to_owned().into() }),
+            policy_default: level,
+            trust_dir: self.trust_dir(),
+            metadata_max_age: MaxAge::For(metadata_max_age),
+            content_max_age: MaxAge::Forever,
+            log_level: LogLevel::Error,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str, agent: &str) -> Answer {
+        self.send(Method::GET, path, &[("user-agent", agent)], Bytes::new()).await
+    }
+
+    pub(crate) async fn head(&self, path: &str, agent: &str) -> Answer {
+        self.send(Method::HEAD, path, &[("user-agent", agent)], Bytes::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, &[("content-type", "application/json")], body.to_string().into()).await
+    }
+
+    /// Submits a signature over the manifest's bytes, as `openssl dgst -sign` and `curl` do.
+    pub(crate) async fn submit(&self, key: &Key, tag: &str, manifest: &[u8]) -> Answer {
+        let digest = Digest::sha256(manifest).to_string();
+        let body = json!({ "image_digest": digest, "tag": tag, "signature": key.sign_base64(manifest) });
+        self.post("/api/v1/signatures", &body).await
+    }
+
+    /// Asks until the answer has this status, as somebody does who waits for a change to count.
+    pub(crate) async fn until(&self, path: &str, status: u16) {
+        let asking = async { while self.get(path, CRANE).await.status.as_u16() != status {} };
+        tokio::time::timeout(Duration::from_secs(10), asking).await.expect("the change never counted");
+    }
+
+    /// The audit's events, newest first, once they are what was waited for.
+    pub(crate) async fn events(&self, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let asking = async {
+            loop {
+                let listed = self.get("/api/v1/audit", CRANE).await.json();
+                let events = listed["events"].as_array().unwrap().clone();
+                if enough(&events) {
+                    return events;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), asking).await.expect("the events never came")
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        let uri = format!("http://{}{path}", self.addr);
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let phrase = parts
+            .extensions
+            .get::<ReasonPhrase>()
+            .map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            phrase: phrase.unwrap_or_else(|| parts.status.canonical_reason().unwrap_or_default().to_owned()),
+            headers: parts.headers,
+            body,
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}

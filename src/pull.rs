@@ -12,7 +12,10 @@ mod recent;
 mod standing;
 mod trusted;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 
@@ -40,6 +43,12 @@ const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
 const MAX_WAITING_SEARCHES: usize = 1024;
 
 const REMEMBERED_ARTIFACT_BLOBS: usize = 16_384;
+
+/// How long a decided manifest is answered without looking into the store's memory again. What the
+/// verdict rests on is looked at each time.
+const WARM_FOR: Duration = Duration::from_secs(60);
+
+const WARM_ENTRIES: usize = 16_384;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -83,6 +92,15 @@ pub struct Puller {
     /// Layers of artifacts that were served, which no image needs to name.
     artifact_blobs: quick_cache::sync::Cache<(Repository, Digest), ()>,
     searches: mpsc::Sender<(Repository, Digest)>,
+    warm: quick_cache::sync::Cache<(Repository, Digest, Option<Tag>), Arc<Warm>>,
+    warm_for: Duration,
+}
+
+/// A manifest that was decided on and remembered a moment ago.
+struct Warm {
+    manifest: Arc<Manifest>,
+    standing: Arc<Standing>,
+    until: Instant,
 }
 
 /// The searches that nobody waits for, for `app` to run.
@@ -99,6 +117,7 @@ impl Puller {
         clock: Clock,
     ) -> (Self, Searches) {
         let (searches, waiting) = mpsc::channel(MAX_WAITING_SEARCHES);
+        let warm_for = settings.content_max_age.map_or(WARM_FOR, |age| age.min(WARM_FOR));
         let puller = Self {
             fetcher: Fetcher::new(store.clone(), &settings, clock.clone()),
             standings: Standings::new(
@@ -118,6 +137,8 @@ impl Puller {
             audit,
             clock,
             searches,
+            warm: quick_cache::sync::Cache::new(WARM_ENTRIES),
+            warm_for,
         };
         (puller, Searches(waiting))
     }
@@ -271,6 +292,14 @@ impl Puller {
 
     async fn digest(&self, ask: &Ask, digest: &Digest) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let repository = &ask.repository;
+        let tag = self.standings.recent.tag(repository, digest, &ask.asker, Step::Manifest, self.clock.instant());
+        let key = (repository.clone(), *digest, tag);
+        if let Some(warm) = self.warm.get(&key)
+            && self.clock.instant() < warm.until
+            && self.standings.holds(&warm.standing)
+        {
+            return self.answer(ask, warm.manifest.clone(), &warm.standing).await;
+        }
         let upstream = self.upstream_of(repository)?;
         let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
             Ok(manifest) => manifest,
@@ -283,7 +312,12 @@ impl Puller {
             return self.artifact(ask, manifest);
         }
         let standing = self.standing_of_digest(ask, digest).await?;
-        self.remember(ask, &manifest, None, &standing).await?;
+        let remembered = self.remember(ask, &manifest, None, &standing).await?;
+        // What came by a tag of the asker's own is found again under that tag.
+        if remembered && (standing.shared || key.2.is_some()) {
+            let until = self.clock.instant() + self.warm_for;
+            self.warm.insert(key, Arc::new(Warm { manifest: manifest.clone(), standing: standing.clone(), until }));
+        }
         self.answer(ask, manifest, &standing).await
     }
 
@@ -336,14 +370,14 @@ impl Puller {
     }
 
     /// Writes down what this pull showed: bytes, tag, children. Under enforce nothing leaves that
-    /// could be forgotten; what is not enforced loses only the memory.
+    /// could be forgotten; what is not enforced loses only the memory, and says so.
     async fn remember(
         &self,
         ask: &Ask,
         manifest: &Manifest,
         tag: Option<(&Tag, bool)>,
         standing: &Standing,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         let sighting = Sighting {
             repository: ask.repository.clone(),
             digest: manifest.digest,
@@ -353,11 +387,11 @@ impl Puller {
             at: self.clock.now(),
         };
         match self.store.remember(sighting).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error) if standing.statement.is_enforced() => Err(self.unreadable(error)),
             Err(error) => {
                 tracing::warn!("the memory of {} was not written: {error}", ask.repository);
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -65,6 +65,8 @@ pub(super) struct Standing {
     pub(super) decision: Decision,
     /// Whether this is an internal image, whose pulls are audited durably.
     pub(super) internal: bool,
+    /// Whether it holds for everybody: none of it came by the tag that one asker had asked for.
+    pub(super) shared: bool,
     /// The next instant at which a signature or key begins or ends to count.
     until: Option<Timestamp>,
     /// When a verdict that rests on a search or a failure is looked at again.
@@ -169,7 +171,8 @@ impl Standings {
     ) -> BoxFuture<'a, Result<Arc<Standing>, StoreError>> {
         Box::pin(async move {
             if let Some(tag) = self.recent.tag(repository, &digest, asker, step, self.clock.instant()) {
-                return self.of_tag(policy, repository, &tag, &digest).await;
+                let standing = self.of_tag(policy, repository, &tag, &digest).await?;
+                return Ok(Arc::new(Standing { shared: false, ..(*standing).clone() }));
             }
             let key = (repository.clone(), digest, None);
             if let Some(standing) = self.current(&key) {
@@ -190,12 +193,7 @@ impl Standings {
             }
             let class = known.tags.iter().filter_map(|(_, class)| *class).min();
             let standing = self.standing(statement, decision, internal, &judgement, class, basis, Some(&known));
-            // A verdict that came through an asker's own tag is that asker's.
-            let own = known
-                .parents
-                .iter()
-                .all(|(parent, _)| self.recent.tag(repository, parent, asker, step, self.clock.instant()).is_none());
-            if own {
+            if standing.shared {
                 self.keep(key, &standing);
             }
             Ok(standing)
@@ -420,7 +418,8 @@ impl Standings {
                 recheck = Some(now);
             }
         }
-        Arc::new(Standing { statement, decision, internal, until, recheck, basis })
+        let shared = parents().all(|parent| parent.shared);
+        Arc::new(Standing { statement, decision, internal, shared, until, recheck, basis })
     }
 
     /// The verdict that is kept, if everything it rests on is as it was.

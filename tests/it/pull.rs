@@ -82,7 +82,7 @@ async fn unsigned_image_is_refused_in_the_form_that_stops_each_client() {
 
 #[tokio::test]
 async fn dockerd_behind_a_hop_gets_the_form_that_survives_a_lost_phrase() {
-    let (mirror, ..) = mirror_with_image().await;
+    let (mirror, _registry, ..) = mirror_with_image().await;
     for hop in [("via", "1.1 lb"), ("x-forwarded-for", "192.0.2.1")] {
         let answer = mirror.send(Method::GET, &manifest(TAG), &[("user-agent", DOCKER), hop], Bytes::new()).await;
         assert_eq!(answer.status.as_u16(), 300, "{hop:?}");
@@ -224,7 +224,7 @@ async fn every_failure_of_the_upstream_is_a_refusal_under_enforce_and_an_error_u
 
 #[tokio::test]
 async fn absent_and_refused_look_alike_to_a_mirrors_client_and_404_to_a_direct_one() {
-    let (mirror, ..) = mirror_with_image().await;
+    let (mirror, _registry, ..) = mirror_with_image().await;
     let absent = mirror.get(&manifest("preview-gone"), DOCKER).await;
     assert_eq!(absent.status.as_u16(), 500);
     assert_eq!(

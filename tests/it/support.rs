@@ -3,10 +3,10 @@
 #![allow(dead_code, unused_imports, reason = "each file of tests uses its own part of the tools")]
 
 pub(crate) mod api;
+pub(crate) mod key;
 pub(crate) mod liar;
+pub(crate) mod mirror;
 pub(crate) mod port;
 pub(crate) mod process;
-pub(crate) mod key;
-pub(crate) mod mirror;
 pub(crate) mod registry;
 pub(crate) mod signing;

@@ -16,12 +16,14 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     client::HttpClient,
@@ -88,15 +90,59 @@ async fn tell(
     let upstream = listener.local_addr()?;
     let drain = Drain::new();
     let serving = listener.serve(SampleRegistry::new(Arc::clone(&images)), drain.clone(), Metrics::new());
+    let mut interrupted = pin!(interrupted()?);
     let story = async {
-        let story = Story { workspace, images: &images, upstream, port, page: Page::new(out) };
-        let told = story.tell(options).await;
+        let mut story = Story { workspace, images: &images, upstream, port, page: Page::new(out) };
+        let told = tokio::select! {
+            told = story.tell() => told,
+            () = &mut interrupted => Err(anyhow!("interrupted")),
+        };
+        let ended = match told {
+            Ok(told) => {
+                if !options.exit {
+                    story.page.try_next(told.running.addr(), upstream, &images, workspace)?;
+                    interrupted.await;
+                    story.page.goodbye(workspace)?;
+                }
+                told.end().await
+            }
+            Err(error) => Err(error),
+        };
         drain.begin();
         drain.end();
-        told
+        ended
     };
     let ((), told) = tokio::join!(serving, story);
     told
+}
+
+/// Ctrl-C, or the signal that ends a service.
+fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// What is left of a story: its mirror, which still runs, and what to take away again.
+struct Told {
+    /// Whether the signed image came and the unsigned one was refused.
+    good: bool,
+    running: Running,
+    in_docker: Vec<String>,
+}
+
+impl Told {
+    async fn end(self) -> anyhow::Result<bool> {
+        for image in self.in_docker {
+            docker::remove(&image).await;
+        }
+        self.running.shutdown().await?;
+        Ok(self.good)
+    }
 }
 
 struct Story<'a> {
@@ -108,27 +154,16 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    async fn tell(mut self, options: &Options) -> anyhow::Result<bool> {
+    async fn tell(&mut self) -> anyhow::Result<Told> {
         self.page.begin(self.upstream, self.images)?;
         let key = self.trust_a_key()?;
         let running = self.start_mirror().await?;
-        let mirror = running.addr();
-        self.page.mirror(mirror, self.workspace)?;
-
-        let client = HttpClient::new(mirror);
+        self.page.mirror(running.addr(), self.workspace)?;
+        let client = HttpClient::new(running.addr());
         self.sign_and_submit(&key, &client).await?;
-        let (good, pulled) = self.pull_both(mirror, &client).await?;
+        let (good, in_docker) = self.pull_both(running.addr(), &client).await?;
         self.page.end(good)?;
-        if !options.exit {
-            self.page.try_next(mirror, self.upstream, self.images, self.workspace)?;
-            tokio::signal::ctrl_c().await?;
-            self.page.goodbye(self.workspace)?;
-        }
-        for image in pulled {
-            docker::remove(&image).await;
-        }
-        running.shutdown().await?;
-        Ok(good)
+        Ok(Told { good, running, in_docker })
     }
 
     /// The mirror as `serve` starts it, with the settings that a user would give it.
@@ -171,38 +206,44 @@ impl Story<'_> {
 
     /// Whether the first image came and the second was refused; and what to remove from the machine's Docker again.
     async fn pull_both(&mut self, mirror: SocketAddr, client: &HttpClient) -> anyhow::Result<(bool, Vec<String>)> {
-        let mut daemon = docker::daemon().await;
+        let daemon = docker::daemon().await;
         self.page.who_pulls(daemon.as_deref())?;
+        let mut docker_reaches = daemon.is_some();
         let mut outcomes = Vec::new();
-        let mut in_docker = Vec::new();
+        let mut names = Vec::new();
         for image in self.images {
             let name = format!("{mirror}/docker.io/{REPOSITORY}:{}", image.tag);
-            let mut said = Vec::new();
-            let mut outcome = None;
-            if daemon.is_some() {
-                outcome = docker::pull(&name, &mut said).await;
-                self.page.pull(&name, &said)?;
-                match outcome {
-                    Some(Pulled::Came) => in_docker.push(name.clone()),
-                    Some(Pulled::Refused) => {}
-                    None => {
-                        self.page.docker_cannot()?;
-                        daemon = None;
-                        said.clear();
-                    }
-                }
+            let mut pulled = None;
+            if docker_reaches {
+                pulled = self.pull_with_docker(&name).await?;
+                docker_reaches = pulled.is_some();
             }
-            let outcome = match outcome {
-                Some(outcome) => outcome,
-                None => {
-                    let outcome = client.pull(&format!("docker.io/{REPOSITORY}"), image.tag, &mut said).await;
-                    self.page.pull(&name, &said)?;
-                    outcome?
-                }
+            let pulled = match pulled {
+                Some(pulled) => pulled,
+                None => self.pull_without(&name, image.tag, client).await?,
             };
-            self.page.outcome(image, outcome)?;
-            outcomes.push(outcome);
+            self.page.outcome(image, pulled)?;
+            outcomes.push(pulled);
+            names.push(name);
         }
+        let in_docker = if docker_reaches { names } else { Vec::new() };
         Ok((outcomes == [Pulled::Came, Pulled::Refused], in_docker))
+    }
+
+    async fn pull_with_docker(&mut self, name: &str) -> anyhow::Result<Option<Pulled>> {
+        let mut said = Vec::new();
+        let pulled = docker::pull(name, &mut said).await;
+        self.page.pull(name, &said)?;
+        if pulled.is_none() {
+            self.page.docker_cannot()?;
+        }
+        Ok(pulled)
+    }
+
+    async fn pull_without(&mut self, name: &str, tag: &str, client: &HttpClient) -> anyhow::Result<Pulled> {
+        let mut said = Vec::new();
+        let pulled = client.pull(&format!("docker.io/{REPOSITORY}"), tag, &mut said).await;
+        self.page.pull(name, &said)?;
+        pulled
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bases;
+mod demo;
 mod engine;
 mod page;
 mod settings;

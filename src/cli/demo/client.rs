@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::ext::ReasonPhrase;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -76,7 +77,7 @@ impl HttpClient {
             .header(header::ACCEPT, super::images::MANIFEST)
             .body(Full::default())?;
         let answer = self.send(request).await?;
-        said.push(format!("{method:4} {path}  ->  {}", answer.status()));
+        said.push(format!("{:4} {}  ->  {}", method.as_str(), shortened(path), status_line(&answer)));
         Ok(answer)
     }
 
@@ -103,6 +104,26 @@ fn refused(answer: Response<Bytes>, said: &mut Vec<String>) -> anyhow::Result<Pu
         None => bail!("the mirror answered {} without a reason", answer.status()),
     }
 }
+
+/// The status with the phrase that the server sent, which need not be the usual one.
+fn status_line(answer: &Response<Bytes>) -> String {
+    match answer.extensions().get::<ReasonPhrase>() {
+        Some(phrase) => format!("{} {}", answer.status().as_str(), String::from_utf8_lossy(phrase.as_bytes())),
+        None => answer.status().to_string(),
+    }
+}
+
+/// A path as it fits into a line: a digest at its end by its first digits.
+fn shortened(path: &str) -> String {
+    match path.rsplit_once("sha256:") {
+        Some((before, digits)) if digits.len() > DIGITS_SHOWN => {
+            format!("{before}sha256:{}...", &digits[..DIGITS_SHOWN])
+        }
+        _ => path.to_owned(),
+    }
+}
+
+const DIGITS_SHOWN: usize = 12;
 
 /// Decides the form of a refusal, never whether there is one.
 const USER_AGENT: &str = concat!("docker/20.10.24 (sig-repo demo ", env!("CARGO_PKG_VERSION"), ")");

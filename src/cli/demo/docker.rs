@@ -37,8 +37,10 @@ pub(super) async fn pull(image: &str, said: &mut Vec<String>) -> Option<Pulled> 
 }
 
 /// Removes what the demo pulled; what is not there needs no removing.
-pub(super) async fn remove(image: &str) -> bool {
-    run(&["image", "rm", image], PROBE).await.is_ok_and(|output| output.status.success())
+pub(super) async fn remove(image: &str) {
+    if let Err(error) = run(&["image", "rm", image], PROBE).await {
+        tracing::warn!(image, "the image stays in Docker: {error}");
+    }
 }
 
 async fn run(arguments: &[&str], patience: Duration) -> io::Result<Output> {

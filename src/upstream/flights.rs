@@ -44,3 +44,68 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
         work
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Work that ends when it is let, and counts how often it was begun.
+    struct Work {
+        begun: AtomicUsize,
+        gate: Semaphore,
+    }
+
+    impl Work {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { begun: AtomicUsize::new(0), gate: Semaphore::new(0) })
+        }
+
+        fn start(self: &Arc<Self>) -> BoxFuture<'static, usize> {
+            let work = Arc::clone(self);
+            let number = work.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                work.gate.acquire().await.unwrap().forget();
+                number
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_share_one_result_and_later_ones_get_another() {
+        let (flights, work) = (Flights::new(), Work::new());
+        let mut waiters = Box::pin(join_all((0..10).map(|_| flights.join(&"key", || work.start()))));
+        assert_eq!(waiters.as_mut().now_or_never(), None);
+        work.gate.add_permits(1);
+        assert_eq!(waiters.await, [1; 10]);
+        work.gate.add_permits(1);
+        assert_eq!(flights.join(&"key", || work.start()).await, 2);
+        assert!(flights.under_way.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_leaves_takes_nothing_along() {
+        let (flights, work) = (Flights::new(), Work::new());
+        let mut first = Box::pin(flights.join(&"key", || work.start()));
+        let mut second = Box::pin(flights.join(&"key", || work.start()));
+        assert_eq!((first.as_mut().now_or_never(), second.as_mut().now_or_never()), (None, None));
+        drop(first);
+        work.gate.add_permits(1);
+        assert_eq!(second.await, 1);
+
+        // When the last one leaves, the work ends with it.
+        let mut alone = Box::pin(flights.join(&"key", || work.start()));
+        assert_eq!(alone.as_mut().now_or_never(), None);
+        drop(alone);
+        work.gate.add_permits(1);
+        assert_eq!(flights.join(&"key", || work.start()).await, 3);
+    }
+}

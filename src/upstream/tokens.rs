@@ -262,7 +262,10 @@ impl Shared {
         let bytes = collect(body, "token", MAX_TOKEN_BYTES, &self.transport.limits).await?;
         const MALFORMED: UpstreamError = UpstreamError::Malformed { what: "token" };
         let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| MALFORMED)?;
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or(MALFORMED)?;
+        let token = answer.token.or(answer.access_token).ok_or(MALFORMED)?;
+        if token.is_empty() || token.len() > MAX_TOKEN_LENGTH {
+            return Err(MALFORMED);
+        }
         let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| MALFORMED)?;
         header.set_sensitive(true);
         let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(MAX_LIFE);
@@ -288,7 +291,10 @@ fn scope_of(repository: &Repository, stated: Option<&str>) -> String {
     }
 }
 
-const MAX_TOKENS: usize = 4096;
+/// With the length below, what a hostile token service can have us keep.
+const MAX_TOKENS: usize = 1024;
+const MAX_TOKEN_LENGTH: usize = 16 << 10;
+/// Of the answer that holds it.
 const MAX_TOKEN_BYTES: usize = 1 << 20;
 /// Where the service does not say how long a token lives.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);

@@ -231,8 +231,9 @@ async fn malformed_challenges_and_tokens_are_errors() {
         let client = Client::of(liar.upstream("docker.io"));
         assert_eq!(client.manifest("app", "v1").await, malformed("challenge"), "{challenge}");
     }
+    let long = format!("{{\"token\":\"{}\"}}", "t".repeat((16 << 10) + 1));
     for token in
-        ["", "[]", "{}", "{\"token\":\"\"}", "{\"token\":\"a\\r\\nx: y\"}", "{\"token\":\"a\",\"token\":\"b\"}"]
+        [&long, "", "[]", "{}", "{\"token\":\"\"}", "{\"token\":\"a\\r\\nx: y\"}", "{\"token\":\"a\",\"token\":\"b\"}"]
     {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{token}", token.len()).into_bytes();
         let tokens = Liar::start(vec![vec![Step::Send(answer)]]).await;

@@ -30,6 +30,7 @@ mod accounts;
 mod clients;
 mod controls;
 mod faults;
+mod hop;
 mod http;
 mod hub;
 mod images;

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
@@ -30,6 +31,13 @@ impl<'a> Mirror<'a> {
     /// Where the clients expect it, on an empty directory, trusting the key of [`World::signer`].
     pub(crate) fn start(world: &'a World, settings: &[(&str, &str)]) -> Self {
         Self::start_in(world, fresh_directory(world), settings)
+    }
+
+    /// Where the clients do not look.
+    pub(crate) fn start_at(world: &'a World, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let port = address.port().to_string();
+        let settings = [&[("PORT", &*port)][..], settings].concat();
+        Self::launch(world, fresh_directory(world), format!("http://{address}"), &settings)
     }
 
     /// Where the examples in `deploy` expect it.

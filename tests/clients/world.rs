@@ -39,8 +39,8 @@ pub(crate) struct World {
     pub(crate) signer: Signer,
     /// Where the clients have been told that the mirror is, whether or not one is running.
     pub(crate) mirror: SocketAddr,
-    /// Kept for as long as the stand-in serves on it.
-    _runtime: Runtime,
+    /// The stand-in serves on it.
+    pub(crate) runtime: Runtime,
 }
 
 /// Runs `test` in the world.
@@ -132,7 +132,7 @@ impl World {
         fs::write(scratch.join("mirror.crt"), certificate.pem()).unwrap();
         fs::write(scratch.join("mirror.key"), key.serialize_pem()).unwrap();
         let signer = Signer::new(&scratch, "team");
-        Self { signer, scratch, hub, registry, daemons, mirror, _runtime: runtime }
+        Self { signer, scratch, hub, registry, daemons, mirror, runtime }
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {

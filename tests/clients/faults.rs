@@ -41,6 +41,24 @@ fn an_upstream_that_fails_is_a_refusal() {
     });
 }
 
+/// A refusal that takes its time holds too: every client waits for it.
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn an_upstream_that_says_nothing_is_a_refusal() {
+    inside(|world| {
+        let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
+        let clients = if everything() { &Client::ALL[..] } else { &[Client::Docker] };
+        for client in clients {
+            let image = world.registry.publish("v1");
+            mirror.submit(&world.signer, &image.single, &image.tag);
+            let _faulty = world.hub.fail(Fault::Silence);
+            let reference = Reference::Tag(&image.tag);
+            let pull = Pull { client: *client, mode: Mode::Mirror, repository: &image.repository, reference };
+            pull.is_refused(world, &image, "could not be asked: timeout");
+        }
+    });
+}
+
 /// What failed is not remembered for long: with the upstream well again, the image comes.
 #[test]
 #[ignore = "needs root and real clients: tests/run"]

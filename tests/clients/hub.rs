@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     Status(u16),
     /// The connection is reset instead of an answer.
     Reset,
+    /// No answer, for as long as the asker waits.
+    Silence,
     /// Another body than the one that was asked for, under headers that deny it.
     WrongBytes,
 }

@@ -100,6 +100,7 @@ async fn registry(shared: &Shared, caller: Caller, request: Request<Incoming>) -
     let fault = shared.fault_for(caller).filter(|_| kind == "manifests");
     match fault {
         Some(Fault::Reset) => return Err(Reset),
+        Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::Status(status)) => {
             let status = StatusCode::from_u16(status).unwrap();
             return Ok(json(status, &serde_json::json!({"errors": [{"code": "UNKNOWN", "message": "a fault"}]})));

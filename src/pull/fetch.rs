@@ -185,6 +185,8 @@ impl FetchError {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Upstream(error) if error.is_absent() => Reason::Absent,
+            // What the upstream does not show us is as good as absent, in one text with what is.
+            Self::Upstream(UpstreamError::Denied) => Reason::Invisible,
             Self::Upstream(error) => Reason::Upstream(error.code()),
             Self::Manifest(error) => {
                 tracing::warn!("the upstream sent no valid manifest: {error}");

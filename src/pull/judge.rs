@@ -199,7 +199,7 @@ impl Judge {
         let Some(judged) = judged else { return Ok(unjudged) };
         let mut signatures = Vec::with_capacity(judged.len());
         for (mut judged, hash) in judged {
-            self.apply_identity(&digest, hash, &mut judged)?;
+            self.apply_identity(&digest, hash, &mut judged).await?;
             signatures.push(judged);
         }
         Ok(signatures)
@@ -207,14 +207,24 @@ impl Judge {
 
     /// Labels and encodings make no new signature: the same one withdrawn elsewhere is withdrawn,
     /// and its life began when the first of them was seen.
-    fn apply_identity(&self, digest: &Digest, hash: [u8; 32], judged: &mut Judged) -> Result<(), StoreError> {
-        for identity in identities(digest, hash, &judged.outcome) {
-            if let Some(row) = self.store.identity(&identity)? {
-                judged.first_seen = judged.first_seen.min(row.first_seen);
-                if row.withdrawn {
-                    judged.outcome = Outcome::Rejected(Rejection::Withdrawn);
+    async fn apply_identity(&self, digest: &Digest, hash: [u8; 32], judged: &mut Judged) -> Result<(), StoreError> {
+        let identities = identities(digest, hash, &judged.outcome);
+        let mut known = true;
+        for identity in &identities {
+            match self.store.identity(identity)? {
+                Some(row) => {
+                    judged.first_seen = judged.first_seen.min(row.first_seen);
+                    if row.withdrawn {
+                        judged.outcome = Outcome::Rejected(Rejection::Withdrawn);
+                    }
                 }
+                None => known = false,
             }
+        }
+        // What was found upstream lies in memory, which forgets: its age is kept with the records, so
+        // that a preview that is found again is not as good as new.
+        if !known && judged.is_authentic() {
+            judged.first_seen = self.store.remember_identity(identities, judged.first_seen).await?;
         }
         Ok(())
     }

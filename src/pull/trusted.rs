@@ -132,10 +132,13 @@ impl Trusted {
     pub fn refresh(&self) -> Result<(), TrustedError> {
         let rows = self.store.signers()?;
         let mut files = self.files.lock();
-        let listing = list(&self.directory)?;
-        if files.listing.as_ref() != Some(&listing) {
-            files.signers = self.read_files(&listing, &mut files.added);
-            files.listing = Some(listing);
+        // A directory that cannot be read leaves its keys as they were, and holds up no revocation.
+        let listed = list(&self.directory);
+        if let Ok(listing) = &listed
+            && files.listing.as_ref() != Some(listing)
+        {
+            files.signers = self.read_files(listing, &mut files.added);
+            files.listing = Some(listing.clone());
         }
         let revoked: BTreeMap<_, _> = self.store.revocations()?.into_iter().collect();
         let of_files = files.signers.iter().map(|signer| {
@@ -146,7 +149,7 @@ impl Trusted {
         let signers = of_files.chain(rows.iter().filter_map(signer_of_row)).collect();
         self.current.store(Arc::new(TrustRoot::new(signers)));
         self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
+        listed.map(drop)
     }
 
     fn read_files(&self, listing: &[FileStamp], added: &mut BTreeMap<String, Timestamp>) -> Vec<Signer> {

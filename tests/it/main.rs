@@ -3,16 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auth;
-mod crash;
 mod cli;
 mod config_examples;
+mod crash;
 mod drain;
 mod expiry;
 mod layers;
 mod openapi;
+mod pull;
 mod signatures_api;
 mod signers_api;
-mod pull;
 mod support;
 mod upstream;
 mod wire_errors;

@@ -201,7 +201,6 @@ async fn a_digest_header_of_the_upstream_is_not_believed() {
 #[tokio::test]
 async fn every_failure_of_the_upstream_is_a_refusal_under_enforce_and_an_error_under_audit() {
     for (fault, code) in [
-        (Fault::status(401), "denied"),
         (Fault::status(402), "quota-exceeded"),
         (Fault::status(429), "rate-limited"),
         (Fault::status(500), "status"),
@@ -224,7 +223,7 @@ async fn every_failure_of_the_upstream_is_a_refusal_under_enforce_and_an_error_u
 
 #[tokio::test]
 async fn absent_and_refused_look_alike_to_a_mirrors_client_and_404_to_a_direct_one() {
-    let (mirror, _registry, ..) = mirror_with_image().await;
+    let (mirror, registry, ..) = mirror_with_image().await;
     let absent = mirror.get(&manifest("preview-gone"), DOCKER).await;
     assert_eq!(absent.status.as_u16(), 500);
     assert_eq!(
@@ -233,6 +232,14 @@ async fn absent_and_refused_look_alike_to_a_mirrors_client_and_404_to_a_direct_o
     );
     let direct = mirror.get("/v2/docker.io/team/app/manifests/preview-gone", DOCKER).await;
     assert_eq!((direct.status.as_u16(), &direct.json()["errors"][0]["code"]), (404, &json!("MANIFEST_UNKNOWN")));
+    for status in [401, 403] {
+        registry.fault("/v2/team/app/", Fault::status(status));
+        let invisible = mirror.get(&manifest("preview-gone"), DOCKER).await;
+        assert_eq!(invisible.phrase, absent.phrase, "{status}");
+        let direct = mirror.get("/v2/docker.io/team/app/manifests/preview-gone", DOCKER).await;
+        assert_eq!(direct.status.as_u16(), 404, "{status}");
+        registry.heal();
+    }
     let audited = mirror.get(&manifest("v-gone"), DOCKER).await;
     assert_eq!((audited.status.as_u16(), &audited.json()["errors"][0]["code"]), (404, &json!("MANIFEST_UNKNOWN")));
 }
@@ -310,6 +317,33 @@ async fn a_cosign_signature_in_the_upstream_admits_its_image() {
     let expired = mirror.get(&manifest(TAG), DOCKER).await;
     assert_eq!(expired.status.as_u16(), 500, "{expired:?}");
     assert!(expired.phrase.contains("expired"), "{expired:?}");
+}
+
+#[tokio::test]
+async fn a_preview_that_is_found_again_is_as_old_as_it_was() {
+    let (mut mirror, registry, key, image) = mirror_with_image().await;
+    let payload = simple_signing(&image.digest);
+    let signature = key.sign_base64(payload.as_bytes());
+    registry.push_cosign_signatures(REPOSITORY, &image.digest, &[(payload.as_bytes(), &signature)]);
+    assert_eq!(mirror.get(&manifest(TAG), DOCKER).await.body, image.bytes);
+    mirror.stop().await;
+    std::fs::remove_file(mirror.data_dir().join("memory.redb")).unwrap();
+    mirror.restart().await;
+    assert_eq!(mirror.get(&manifest(TAG), DOCKER).await.body, image.bytes);
+    mirror.clock.advance(std::time::Duration::from_secs(7 * 24 * 3600));
+    assert!(mirror.get(&manifest(TAG), DOCKER).await.phrase.contains("expired"));
+    mirror.stop().await;
+    std::fs::remove_file(mirror.data_dir().join("memory.redb")).unwrap();
+    mirror.restart().await;
+    let again = mirror.get(&manifest(TAG), DOCKER).await;
+    assert!(again.phrase.contains("expired"), "{again:?}");
+    // Nor does it count when somebody submits it.
+    let body = json!({
+        "image_digest": image.digest.to_string(), "tag": TAG, "signature": signature,
+        "payload": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, payload),
+    });
+    let posted = mirror.post("/api/v1/signatures", &body).await;
+    assert_eq!(posted.status, StatusCode::CONFLICT, "{posted:?}");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sig_repo::trust::{Inconclusive, Rejection};
+
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
@@ -23,6 +25,14 @@ fn the_readme_shows_the_compose_file() {
     let readme = read("README.md");
     let compose = read("deploy/compose.yaml");
     assert!(readme.contains(&format!("```yaml\n{compose}```")), "README.md shows another Compose service");
+}
+
+#[test]
+fn the_readme_explains_every_reason() {
+    let readme = read("README.md");
+    for code in Rejection::CODES.iter().chain(&Inconclusive::CODES) {
+        assert!(readme.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{code}`"))), "{code}");
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
-use crate::app;
+use crate::{app, clock::Clock, telemetry};
 
 /// Does what a start does before it listens, and changes nothing.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
     let config = super::configuration(file)?;
+    let clock = Clock::system();
+    telemetry::init(telemetry::LogLevel::Warn, move || clock.now());
     // Root would be let into every directory, and gives itself up at a start.
     if !geteuid().is_root() {
         config.check_directories()?;

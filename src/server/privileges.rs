@@ -32,7 +32,12 @@ pub enum PrivilegesError {
     System { path: PathBuf },
     #[error("DATA_DIR={}: expected a directory, and no symbolic link to one", path.display())]
     Link { path: PathBuf },
-    #[error("DATA_DIR={}: cannot take ownership of {}: {source}", data_dir.display(), path.display())]
+    #[error(
+        "DATA_DIR={}: cannot take ownership of {}: {source}: a start as root needs CAP_CHOWN, CAP_SETUID and \
+         CAP_SETGID, one as another user (--user) needs none",
+        data_dir.display(),
+        path.display()
+    )]
     Ownership { data_dir: PathBuf, path: PathBuf, source: io::Error },
     #[error(
         "cannot become user {uid} ({what}: {source}): expected CAP_SETUID, CAP_SETGID and CAP_CHOWN, or a start as another user"

@@ -60,6 +60,8 @@ pub struct Config {
     pub memory_cache_bytes: usize,
     /// The size at which `memory.redb` forgets what is oldest.
     pub memory_max_bytes: u64,
+    /// The free space below which `memory.redb` grows no more, whatever its size.
+    pub disk_reserve_bytes: u64,
     /// How long after an I/O error the first attempt to open again is made; it doubles from there.
     pub reopen_after: Duration,
 }
@@ -90,6 +92,7 @@ impl Config {
     pub const RECORDS_CACHE_BYTES: usize = 16 << 20;
     pub const MEMORY_CACHE_BYTES: usize = 16 << 20;
     pub const MEMORY_MAX_BYTES: u64 = 1 << 30;
+    pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
     pub const REOPEN_AFTER: Duration = Duration::from_millis(100);
 
     pub fn new(data_dir: PathBuf) -> Self {
@@ -98,6 +101,7 @@ impl Config {
             records_cache_bytes: Self::RECORDS_CACHE_BYTES,
             memory_cache_bytes: Self::MEMORY_CACHE_BYTES,
             memory_max_bytes: Self::MEMORY_MAX_BYTES,
+            disk_reserve_bytes: Self::DISK_RESERVE_BYTES,
             reopen_after: Self::REOPEN_AFTER,
         }
     }

@@ -1,6 +1,6 @@
 use std::ops::Bound;
 
-use redb::{ReadTransaction, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::{
     AuditKind, AuditRow, Page, Store, StoreError,
@@ -24,10 +24,11 @@ impl Store {
             }
             AuditKind::Pulls => {
                 let bytes_max = self.inner.config.memory_max_bytes / PULLS_SHARE;
+                let grows = !self.disk_is_nearly_full();
                 let write = move |transaction: &WriteTransaction| {
                     let done = append(transaction, &rows)?;
                     let written = rows.iter().map(|row| row.json.len() + ROW_OVERHEAD).sum();
-                    make_room(transaction, written, bytes_max)?;
+                    make_room(transaction, written, bytes_max, grows)?;
                     Ok(done)
                 };
                 self.inner.memory.write(bytes, write).await
@@ -99,8 +100,10 @@ fn newest(
 }
 
 /// Lets the oldest events of pulls go until what is left fits again.
-fn make_room(transaction: &WriteTransaction, written: usize, bytes_max: u64) -> Result<(), StoreError> {
+fn make_room(transaction: &WriteTransaction, written: usize, bytes_max: u64, grows: bool) -> Result<(), StoreError> {
     let mut meta = transaction.open_table(META)?;
+    let before = meta.get(BYTES_ROW)?.map_or(0, |bytes| bytes.value());
+    let bytes_max = if grows { bytes_max } else { bytes_max.min(before.max(BYTES_MIN)) };
     let mut bytes = add(&mut meta, BYTES_ROW, written.try_into().unwrap_or(i64::MAX))?;
     let mut audit = transaction.open_table(AUDIT)?;
     let mut freed = 0;
@@ -122,5 +125,7 @@ const PULLS: u8 = 1;
 const BYTES_ROW: &str = "audit_bytes";
 /// What a row takes beside its event.
 const ROW_OVERHEAD: usize = 32;
+/// What they may take however full the disk is.
+const BYTES_MIN: u64 = 1 << 20;
 /// The part of `memory.redb` that events of pulls may take.
 const PULLS_SHARE: u64 = 8;

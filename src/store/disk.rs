@@ -71,6 +71,12 @@ pub(super) fn check_directory(data_dir: &Path) -> Result<(), StoreError> {
     std::fs::remove_file(&probe).map_err(error)
 }
 
+/// What is free where `data_dir` lies, or nothing where that cannot be told.
+pub(super) fn free_bytes(data_dir: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(data_dir).ok()?;
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Disk")

@@ -5,7 +5,7 @@ use redb::ReadTransaction;
 use crate::oci::{Digest, Repository, Tag};
 
 use super::{
-    FoundEnvelope, HeldManifest, Sighting, Store, StoreError,
+    FoundEnvelope, HeldManifest, Sighting, Store, StoreError, disk,
     generations::Touched,
     schema::{
         ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, MANIFESTS, PARENTS, SUBJECTS,
@@ -16,8 +16,12 @@ use super::{
 
 mod eviction;
 mod rows;
+mod tables;
 
-use self::rows::{Aged, MemoryTables, Subject, enforced_tag_key, manifest_value, repository_key, subject_key};
+use self::{
+    rows::{Aged, Subject, enforced_tag_key, manifest_value, repository_key, subject_key},
+    tables::MemoryTables,
+};
 
 /// What pulls taught us. It may be forgotten, the oldest first and enforced things last, and where it
 /// cannot be read, nothing is known: that is an error, never an absence.
@@ -185,7 +189,7 @@ impl Store {
 
     /// Forgets up to `limit` of the oldest things where `memory.redb` is over its size; says how many.
     pub async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
-        let budget = self.memory_budget();
+        let budget = self.memory_budget()?;
         if self.inner.memory.read(rows::used)? <= budget {
             return Ok(0);
         }
@@ -214,7 +218,7 @@ impl Store {
         bytes: usize,
         change: impl Fn(&mut MemoryTables<'_>, &mut Touched) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let budget = self.memory_budget();
+        let budget = self.memory_budget()?;
         self.inner
             .memory
             .write(bytes, move |transaction| {
@@ -228,9 +232,20 @@ impl Store {
     }
 
     /// What rows may take, so that the file stays within its size: pages are never quite full, and
-    /// both an old and a new state lie in it.
-    fn memory_budget(&self) -> u64 {
-        self.inner.config.memory_max_bytes / FILE_PER_ROWS
+    /// both an old and a new state lie in it. Where the disk is nearly full the memory grows no more,
+    /// so that pulls leave the records room to be written.
+    fn memory_budget(&self) -> Result<u64, StoreError> {
+        let budget = self.inner.config.memory_max_bytes / FILE_PER_ROWS;
+        if self.disk_is_nearly_full() {
+            return Ok(self.inner.memory.read(rows::used)?.max(BUDGET_MIN).min(budget));
+        }
+        Ok(budget)
+    }
+
+    /// Where that cannot be told it is not.
+    pub(super) fn disk_is_nearly_full(&self) -> bool {
+        let config = &self.inner.config;
+        disk::free_bytes(&config.data_dir).is_some_and(|free| free < config.disk_reserve_bytes)
     }
 }
 
@@ -264,7 +279,7 @@ fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, Sto
         let key = subject_key(&sighting.repository, child).digest(&sighting.digest);
         let Some(row) = parents.get(key.as_bytes())? else { return Ok(false) };
         let aged = Aged::decode(row.value())?;
-        if (subject.aged.enforced && !aged.enforced) || !rows::is_recent(aged.used, sighting.at) {
+        if (subject.aged.enforced && !aged.enforced) || !tables::is_recent(aged.used, sighting.at) {
             return Ok(false);
         }
     }
@@ -303,6 +318,9 @@ const RENEW_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// The file's size over that of its rows, at worst.
 const FILE_PER_ROWS: u64 = 3;
+
+/// What may be remembered however full the disk is: without lineage no child is admitted.
+const BUDGET_MIN: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests;

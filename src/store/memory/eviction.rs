@@ -6,9 +6,12 @@ use crate::store::{
     schema::{Bytes, Key, split_digest},
 };
 
-use super::rows::{
-    AGED_LEN, Aged, BYTES_ROW, Kind, MemoryTables, cost, enforced_tag_cost, manifest_cost, repository_in,
-    repository_key, subject_cost,
+use super::{
+    rows::{
+        AGED_LEN, Aged, BYTES_ROW, Kind, cost, enforced_tag_cost, manifest_cost, repository_in, repository_key,
+        subject_cost,
+    },
+    tables::MemoryTables,
 };
 
 /// Forgetting, the oldest first and what is of an enforced class last. It never opens anything:

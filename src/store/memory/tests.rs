@@ -186,6 +186,25 @@ async fn the_file_stays_within_its_size_however_much_is_pulled() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_nearly_full_is_left_to_the_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(Disk::files(), &Config { disk_reserve_bytes: u64::MAX, ..config(dir.path()) }, clock());
+    for n in 0..20 {
+        let bytes = Bytes::from(vec![b'x'; 500_000]);
+        let seen = Sighting {
+            manifest: Some((bytes, "application/json".into())),
+            ..sighting(&running, &n.to_string(), Some(("v1", false)), &[])
+        };
+        running.store.remember(seen).await.unwrap();
+        running.clock.advance(Duration::from_secs(1));
+    }
+    let used = running.store.inner.memory.read(rows::used).unwrap();
+    assert!((3 << 20..=BUDGET_MIN).contains(&used), "{used}");
+    assert!(running.store.manifest(&Digest::sha256(b"19")).unwrap().is_some());
+    assert!(running.store.manifest(&Digest::sha256(b"0")).unwrap().is_none());
+}
+
+#[tokio::test]
 async fn events_of_pulls_give_way_to_newer_ones() {
     let dir = tempfile::tempdir().unwrap();
     let running = small(dir.path(), 8 * 10 * (100 + 32));

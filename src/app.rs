@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config::{Config, MaxAge},
     policy::TrustPolicy,
-    pull::{Judge, Puller, Searches, Settings, TRUST_POLL, Trusted, TrustedError},
+    pull::{Judge, KeyFiles, KeyFilesError, Puller, Searches, Settings, TRUST_POLL, Trusted},
     registry::Registry,
     server::{Health, Layers, Listener, ListenerError, Readiness},
     store::{Store, StoreError},
@@ -47,7 +47,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Trust(#[from] TrustedError),
+    Trust(#[from] KeyFilesError),
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
     #[error(transparent)]
@@ -70,11 +70,17 @@ struct Background {
 /// upstreams. The configuration itself was checked when it was loaded.
 pub fn check(config: &Config) -> Result<usize, StartError> {
     Upstreams::new(config.upstream.clone(), Clock::system(), Arc::new(|_, _| {}))?;
-    Ok(Trusted::check(&config.trust_dir)?)
+    Ok(KeyFiles::read(&config.trust_dir)?.keys().count())
 }
 
 /// Opens the store, builds every part, and serves. When this returns, requests are answered.
 pub async fn start(config: Config, clock: Clock) -> Result<Running, StartError> {
+    let keys = KeyFiles::read(&config.trust_dir)?;
+    start_trusting(config, keys, clock).await
+}
+
+/// The same, with key files that were read when they still could be.
+async fn start_trusting(config: Config, keys: KeyFiles, clock: Clock) -> Result<Running, StartError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -87,7 +93,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Running, StartError> 
         .collect::<Result<Vec<_>, _>>()
         .map_err(StartError::Thread)?;
 
-    let trusted = Arc::new(Trusted::load(config.trust_dir.clone(), store.clone(), clock.clone())?);
+    let trusted = Arc::new(Trusted::new(keys, store.clone(), clock.clone())?);
     let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(&metrics))?);
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
     let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));

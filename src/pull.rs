@@ -32,7 +32,7 @@ use crate::{
 pub use self::admitted::Admitted;
 pub use self::judge::{Judge, Judged, Judgement, Origin, end_of_life, identities};
 pub use self::recent::Asker;
-pub use self::trusted::{POLL as TRUST_POLL, Trusted, TrustedError};
+pub use self::trusted::{KeyFiles, KeyFilesError, POLL as TRUST_POLL, Trusted, TrustedError};
 
 use self::{fetch::Fetcher, recent::Step, standing::Standing, standing::Standings};
 
@@ -56,6 +56,14 @@ pub struct Ask {
     pub repository: Repository,
     pub reference: Reference,
     pub asker: Asker,
+}
+
+/// A blob that may leave.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    pub digest: Digest,
+    /// What the manifest that names it says, where that is at hand: a body that is longer is none.
+    pub size: Option<u64>,
 }
 
 /// Why nothing is served.
@@ -90,7 +98,7 @@ pub struct Puller {
     audit: Arc<Audit>,
     clock: Clock,
     /// Layers of artifacts that were served, which no image needs to name.
-    artifact_blobs: quick_cache::sync::Cache<(Repository, Digest), ()>,
+    artifact_blobs: quick_cache::sync::Cache<(Repository, Digest), Blob>,
     searches: mpsc::Sender<(Repository, Digest)>,
     warm: quick_cache::sync::Cache<(Repository, Digest, Option<Tag>), Arc<Warm>>,
     warm_for: Duration,
@@ -163,9 +171,9 @@ impl Puller {
         repository: &Repository,
         digest: &Digest,
         asker: &Asker,
-    ) -> Result<Admitted<Digest>, Refused> {
-        if self.artifact_blobs.get(&(repository.clone(), *digest)).is_some() {
-            return Ok(Admitted::new(*digest, None));
+    ) -> Result<Admitted<Blob>, Refused> {
+        if let Some(blob) = self.artifact_blobs.get(&(repository.clone(), *digest)) {
+            return Ok(Admitted::new(blob, None));
         }
         let unreadable = |error| self.unreadable(error);
         let mut refusal = None;
@@ -173,11 +181,16 @@ impl Puller {
             let standing = self.standings.of_digest(&self.policy, repository, &parent, asker, Step::Blob).await;
             let standing = standing.map_err(unreadable)?;
             match outcome(&standing) {
-                Ok(_) => return Ok(Admitted::new(*digest, None)),
+                Ok(_) => return Ok(Admitted::new(Blob { digest: *digest, size: self.size_in(&parent, digest) }, None)),
                 Err(refused) => refusal = Some(refused),
             }
         }
         Err(refusal.unwrap_or_else(|| Refused { reason: Reason::Absent, statement: self.policy.unknown_digest() }))
+    }
+
+    fn size_in(&self, parent: &Digest, blob: &Digest) -> Option<u64> {
+        let manifest = self.fetcher.held(parent).ok()??;
+        manifest.children().find(|child| child.digest == *blob).map(|child| child.size)
     }
 
     /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
@@ -359,7 +372,8 @@ impl Puller {
         let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
         if let ManifestKind::Image { config, layers } = &manifest.kind {
             for blob in [config].into_iter().chain(layers).filter(small) {
-                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), ());
+                let allowed = Blob { digest: blob.digest, size: Some(blob.size) };
+                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), allowed);
             }
         }
         Ok(Admitted::new(manifest, None))

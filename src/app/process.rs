@@ -1,9 +1,10 @@
 use std::{io, pin::pin};
 
-use super::{StartError, start};
+use super::{StartError, start_trusting};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
+    pull::KeyFiles,
     server::{Signals, open_files, privileges},
     telemetry,
 };
@@ -29,16 +30,17 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let of_log = clock.clone();
     telemetry::init(config.log_level, move || of_log.now());
     config.server.limits = config.server.limits.within(open_files::raise());
+    let keys = KeyFiles::read(&config.trust_dir).map_err(StartError::from)?;
     privileges::give_up(&config.store.data_dir)?;
     config.prepare_directories()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(until_a_signal(config, clock))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(until_a_signal(config, keys, clock))
 }
 
-async fn until_a_signal(config: Config, clock: Clock) -> Result<(), ServeError> {
+async fn until_a_signal(config: Config, keys: KeyFiles, clock: Clock) -> Result<(), ServeError> {
     // Before anything is open: a signal during the start must not be lost, and as the first process of
     // a container nothing else would end this one.
     let signals = Signals::take_over()?;
-    let running = start(config, clock).await?;
+    let running = start_trusting(config, keys, clock).await?;
     let driving = signals.drive(running.drain().clone());
     let mut ended = pin!(running.ended());
     tokio::select! {

@@ -14,7 +14,7 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
     if !geteuid().is_root() {
         config.check_directories()?;
     }
-    let keys = if config.trust_dir.exists() { app::check(&config)? } else { 0 };
+    let keys = app::check(&config)?;
     for warning in &config.warnings {
         println!("warning: {warning}");
     }

@@ -148,7 +148,7 @@ impl Fetcher {
         if upstream.open_to_anonymous(repository).await? { Ok(()) } else { Err(FetchError::Invisible) }
     }
 
-    fn held(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, FetchError> {
+    pub(super) fn held(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, FetchError> {
         if let Some(manifest) = self.parsed.get(digest) {
             return Ok(Some(manifest));
         }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     oci::{Digest, Manifest, MediaType, Tag},
-    pull::Admitted,
+    pull::{Admitted, Blob},
     upstream::{BlobAnswer, ReferrersAnswer, UpstreamBody, UpstreamError},
 };
 
@@ -106,9 +106,14 @@ pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
 }
 
 /// A blob on its way from the upstream.
-pub(super) fn blob(admitted: &Admitted<Digest>, answer: BlobAnswer) -> Response<Body> {
-    let digest = admitted.content();
-    let mut response = uncached(answer.status, Body::Upstream(Box::new(answer.body)));
+pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Body> {
+    let Blob { digest, size } = admitted.content();
+    let body = match size {
+        // A part has a length of its own, which the answer states.
+        Some(size) if answer.status == StatusCode::OK => answer.body.expecting(*size),
+        _ => answer.body,
+    };
+    let mut response = uncached(answer.status, Body::Upstream(Box::new(body)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

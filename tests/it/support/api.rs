@@ -12,7 +12,7 @@ use sig_repo::{
     audit::Audit,
     clock::Clock,
     policy::{Level, TrustPolicy},
-    pull::{Judge, Puller, Settings, Trusted},
+    pull::{Judge, KeyFiles, Puller, Settings, Trusted},
     store::{self, Store},
     telemetry::{Metrics, Peer},
     upstream::{self, UpstreamConfig, Upstreams},
@@ -72,7 +72,9 @@ impl Setup {
     fn start_in(self, directory: TempDir, clock: Clock) -> Api {
         let (store, writers) = Store::open(&store::Config::new(directory.path().to_owned()), clock.clone()).unwrap();
         let writers = writers.into_iter().map(|writer| std::thread::spawn(move || writer.run())).collect();
-        let trusted = Arc::new(Trusted::load(trust_dir(&directory), store.clone(), clock.clone()).unwrap());
+        let trusted = Arc::new(
+            Trusted::new(KeyFiles::read(&trust_dir(&directory)).unwrap(), store.clone(), clock.clone()).unwrap(),
+        );
         let metrics = Metrics::default();
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics));

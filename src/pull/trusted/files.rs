@@ -1,0 +1,203 @@
+//! The key files of a directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::trust::{KeyError, PublicKey};
+
+/// A PEM public key has a few hundred bytes; what is larger is none.
+const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
+
+const MAX_KEY_FILES: usize = 1024;
+
+/// What `TRUST_DIR` holds, as last read. A file that did not change is not read again, so one that
+/// only root may read is read once, before root is given up.
+#[derive(Debug, Clone)]
+pub struct KeyFiles {
+    directory: PathBuf,
+    files: Vec<KeyFile>,
+}
+
+#[derive(Debug, Clone)]
+struct KeyFile {
+    stamp: Stamp,
+    /// `None`: it is no key, which was said when it was read.
+    key: Option<PublicKey>,
+}
+
+/// What tells a file from the one that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("TRUST_DIR {path:?} cannot be read: {source}")]
+pub struct KeyFilesError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Why a file of the directory is not a trusted key.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("only *.pub and *.pem files are keys")]
+    Name,
+    #[error("the file cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("a link that leads out of the directory is not followed")]
+    LinkOut,
+    #[error("not a file of at most {MAX_KEY_FILE_BYTES} bytes")]
+    NoFile,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl KeyFiles {
+    /// Reads a directory. One that does not exist yet is empty.
+    pub fn read(directory: &Path) -> Result<Self, KeyFilesError> {
+        let mut files = Self { directory: directory.to_owned(), files: Vec::new() };
+        files.update()?;
+        Ok(files)
+    }
+
+    /// Looks again, and says whether anything changed. A directory that cannot be read leaves what
+    /// was known as it was.
+    pub fn update(&mut self) -> Result<bool, KeyFilesError> {
+        let stamps = list(&self.directory)?;
+        if stamps.iter().eq(self.files.iter().map(|file| &file.stamp)) {
+            return Ok(false);
+        }
+        let files = stamps.into_iter().map(|stamp| match self.files.iter().find(|file| file.stamp == stamp) {
+            Some(known) => known.clone(),
+            None => KeyFile { key: load(&self.directory, &stamp.path), stamp },
+        });
+        self.files = files.collect();
+        Ok(true)
+    }
+
+    /// The keys, each under the stem of its file's name.
+    pub fn keys(&self) -> impl Iterator<Item = (String, &PublicKey)> {
+        self.files.iter().filter_map(|file| {
+            let stem = file.stamp.path.file_stem().unwrap_or_default();
+            Some((stem.to_string_lossy().into_owned(), file.key.as_ref()?))
+        })
+    }
+}
+
+/// The files of the directory by name; dot files are what Kubernetes and editors keep beside them.
+fn list(directory: &Path) -> Result<Vec<Stamp>, KeyFilesError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let failed = |source| KeyFilesError { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut stamps = Vec::new();
+    for entry in entries.take(MAX_KEY_FILES) {
+        let path = entry.map_err(failed)?.path();
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            continue;
+        }
+        // Follows links: a Kubernetes mount changes what they lead to.
+        let metadata = fs::metadata(&path).ok();
+        stamps.push(Stamp {
+            path,
+            modified: metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
+            length: metadata.as_ref().map_or(0, fs::Metadata::len),
+            inode: metadata.as_ref().map_or(0, MetadataExt::ino),
+        });
+    }
+    stamps.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(stamps)
+}
+
+/// A key of the directory; what is none is a warning by name.
+fn load(directory: &Path, path: &Path) -> Option<PublicKey> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let warn = |problem: &Problem| tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
+    read(directory, path).inspect_err(warn).ok()
+}
+
+fn read(directory: &Path, path: &Path) -> Result<PublicKey, Problem> {
+    if !path.extension().is_some_and(|extension| extension == "pub" || extension == "pem") {
+        return Err(Problem::Name);
+    }
+    let target = path.canonicalize()?;
+    if !target.starts_with(directory.canonicalize()?) {
+        return Err(Problem::LinkOut);
+    }
+    let metadata = fs::metadata(&target)?;
+    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE_BYTES {
+        return Err(Problem::NoFile);
+    }
+    Ok(PublicKey::from_pem(&fs::read_to_string(&target)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = include_str!("../../../tests/fixtures/trust/ecdsa-p256.pub");
+
+    fn names(files: &KeyFiles) -> Vec<String> {
+        files.keys().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn keys_are_named_by_their_stem_and_what_is_no_key_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mut files = KeyFiles::read(&path("absent")).unwrap();
+        assert!(names(&files).is_empty());
+        files.directory = directory.path().to_owned();
+        for (name, text) in
+            [("ci.pub", KEY), ("b.pem", KEY), ("notes.txt", KEY), ("bad.pub", "no key"), (".hidden.pub", KEY)]
+        {
+            fs::write(path(name), text).unwrap();
+        }
+        fs::create_dir(path("folder.pub")).unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(names(&files), ["b", "ci"]);
+        assert!(!files.update().unwrap());
+        fs::remove_file(path("ci.pub")).unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(names(&files), ["b"]);
+    }
+
+    #[test]
+    fn links_count_only_where_they_stay_inside() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("out.pub"), KEY).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("..data")).unwrap();
+        fs::write(path("..data").join("in.pub"), KEY).unwrap();
+        std::os::unix::fs::symlink("..data/in.pub", path("in.pub")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("out.pub"), path("out.pub")).unwrap();
+        assert_eq!(names(&KeyFiles::read(directory.path()).unwrap()), ["in"]);
+    }
+
+    #[test]
+    fn a_file_that_did_not_change_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ci.pub");
+        fs::write(&path, KEY).unwrap();
+        let mut files = KeyFiles::read(directory.path()).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        // The same file to everybody who only looks at it.
+        fs::write(&path, "x".repeat(KEY.len())).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        fs::write(directory.path().join("other.pub"), KEY).unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(names(&files), ["ci", "other"]);
+    }
+}

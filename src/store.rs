@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use self::{
     database::Database,
     generations::Generations,
+    memory::{NOTED, NotedSightings},
     schema::{MEMORY_SCHEMA, RECORDS_SCHEMA, Schema},
     writer::Handle,
 };
@@ -78,6 +79,7 @@ struct Inner {
     generations: Arc<Generations>,
     records: Handle,
     memory: Handle,
+    noted: NotedSightings,
 }
 
 /// What the store has done since it was opened, for the metrics.
@@ -125,7 +127,8 @@ impl Store {
         };
         let (records, records_writer) = open(&RECORDS_SCHEMA, config.records_cache_bytes)?;
         let (memory, memory_writer) = open(&MEMORY_SCHEMA, config.memory_cache_bytes)?;
-        let inner = Inner { config: config.clone(), clock, generations, records, memory };
+        let noted = NotedSightings::new(NOTED);
+        let inner = Inner { config: config.clone(), clock, generations, records, memory, noted };
         Ok((Self { inner: Arc::new(inner) }, vec![records_writer, memory_writer]))
     }
 

@@ -1,11 +1,12 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use quick_cache::sync::Cache;
 use redb::ReadTransaction;
 
 use crate::oci::{Digest, Repository, Tag};
 
 use super::{
-    FoundEnvelope, HeldManifest, Sighting, Store, StoreError, disk,
+    FoundEnvelope, Generation, HeldManifest, Sighting, Store, StoreError, disk,
     generations::Touched,
     schema::{
         ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, MANIFESTS, PARENTS, SUBJECTS,
@@ -28,7 +29,19 @@ use self::{
 impl Store {
     /// Remembers what a pull saw, in one durable transaction; without a write where nothing is new.
     pub async fn remember(&self, sighting: Sighting) -> Result<(), StoreError> {
+        let seen = (sighting.repository.clone(), sighting.digest, sighting.tag.clone());
+        let noted = Noted {
+            generation: self.generation_of(sighting.digest),
+            forgotten: self.generation_of(FORGOTTEN),
+            manifest: sighting.manifest.is_some(),
+            children: sighting.children.len(),
+            at: sighting.at,
+        };
+        if self.inner.noted.get(&seen).is_some_and(|known| known.covers(&noted)) {
+            return Ok(());
+        }
         if self.inner.memory.read(|transaction| knows(transaction, &sighting))? {
+            self.inner.noted.insert(seen, noted);
             return Ok(());
         }
         let bytes = sighting.manifest.as_ref().map_or(0, |(bytes, _)| bytes.len()) + sighting.children.len() * 128;
@@ -249,6 +262,30 @@ impl Store {
     }
 }
 
+/// Sightings of which is known that they are remembered, so that a warm pull reads nothing.
+pub(super) type NotedSightings = Cache<(Repository, Digest, Option<(Tag, bool)>), Noted>;
+
+/// What a sighting brought, and what it was read under: it holds until something of the digest is
+/// written, anything at all is forgotten, or its use is to be noted again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted {
+    generation: Generation,
+    forgotten: Generation,
+    manifest: bool,
+    children: usize,
+    at: Timestamp,
+}
+
+impl Noted {
+    fn covers(&self, other: &Self) -> bool {
+        self.generation == other.generation
+            && self.forgotten == other.forgotten
+            && self.manifest >= other.manifest
+            && self.children >= other.children
+            && is_fresh(self.at, other.at)
+    }
+}
+
 /// Whether remembering the sighting would change nothing.
 fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, StoreError> {
     let key = subject_key(&sighting.repository, &sighting.digest);
@@ -315,6 +352,12 @@ fn time_in(bytes: &[u8]) -> Result<Timestamp, StoreError> {
 
 /// Use is noted this coarsely, so that a warm pull writes nothing.
 const RENEW_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// How many sightings are noted.
+pub(super) const NOTED: usize = 8192;
+
+/// What moves whenever anything was forgotten.
+const FORGOTTEN: &str = "forgotten";
 
 /// The file's size over that of its rows, at worst.
 const FILE_PER_ROWS: u64 = 3;

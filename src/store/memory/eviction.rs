@@ -7,6 +7,7 @@ use crate::store::{
 };
 
 use super::{
+    FORGOTTEN,
     rows::{
         AGED_LEN, Aged, BYTES_ROW, Kind, cost, enforced_tag_cost, manifest_cost, repository_in, repository_key,
         subject_cost,
@@ -32,6 +33,9 @@ impl MemoryTables<'_> {
             let Some(age) = self.ages.pop_first()?.map(|(age, _)| age.value().to_vec()) else { break };
             self.forget(&age, touched)?;
             forgotten += 1;
+        }
+        if forgotten > 0 {
+            touched.add(FORGOTTEN);
         }
         Ok(forgotten)
     }

@@ -99,6 +99,34 @@ async fn presence_is_made_by_a_sighting_and_renewed_only_by_who_asked() {
 }
 
 #[tokio::test]
+async fn a_noted_sighting_is_written_again_once_it_was_forgotten() {
+    let (_dir, running) = start();
+    let store = &running.store;
+    let seen = sighting(&running, "image", Some(("v1", false)), &["layer"]);
+    for _ in 0..3 {
+        store.remember(seen.clone()).await.unwrap();
+    }
+    let layer = seen.children[0];
+    let written = store.inner.memory.write(0, |transaction| {
+        let mut touched = Touched::default();
+        let mut tables = MemoryTables::open(transaction)?;
+        let forgotten = tables.evict(0, 100, &mut touched)?;
+        tables.account()?;
+        Ok(Done::changed(forgotten, touched))
+    });
+    assert_eq!(written.await.unwrap(), 3);
+    assert_eq!(store.parents(&seen.repository, &layer).unwrap(), []);
+    store.remember(seen.clone()).await.unwrap();
+    assert_eq!(store.parents(&seen.repository, &layer).unwrap(), [seen.digest]);
+    assert_eq!(store.tags_seen(&seen.repository, &seen.digest).unwrap().len(), 1);
+
+    store.remember(seen.clone()).await.unwrap();
+    store.forget_presence(&seen.repository, &seen.digest).await.unwrap();
+    store.remember(seen.clone()).await.unwrap();
+    assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), Some(seen.at));
+}
+
+#[tokio::test]
 async fn sightings_at_once_are_few_commits() {
     let (_dir, running) = start();
     let same = sighting(&running, "image", Some(("v1", false)), &["layer"]);

@@ -21,7 +21,8 @@ fn an_upstream_that_fails_is_a_refusal() {
             (Fault::Status(500), "could not be asked: status"),
             (Fault::Reset, "could not be asked: reset"),
             (Fault::WrongBytes, "sent no valid manifest"),
-            (Fault::Status(401), "could not be asked: denied"),
+            // Docker Hub's word for a repository that is not there, or not for this asker.
+            (Fault::Status(401), "refused or not found"),
             (Fault::Status(429), "could not be asked: rate-limited"),
         ];
         for (fault, reason) in faults {

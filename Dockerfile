@@ -29,5 +29,5 @@ COPY --from=build /out/sig-repo /usr/local/bin/sig-repo
 COPY --from=build --chown=65532:65532 /out/data /data
 VOLUME /data
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 CMD ["/usr/local/bin/sig-repo", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/usr/local/bin/sig-repo", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/sig-repo"]

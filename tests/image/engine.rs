@@ -7,13 +7,15 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{LazyLock, Mutex, MutexGuard},
+    sync::{LazyLock, Mutex, MutexGuard, Once},
     thread,
     time::Duration,
 };
 
 use crate::{bases, settings::with_mirror};
 
+/// How the documentation calls the image.
+pub(crate) const IMAGE: &str = "REGISTRY/image-signature-repo:preview-internal-VERSION";
 const REGISTRY: &str = "registry.test";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -25,10 +27,11 @@ pub(crate) struct Engine {
     dir: PathBuf,
     /// The first process of the namespaces, as it is called outside of them.
     init: u32,
+    built: Once,
     _supervisor: Child,
 }
 
-/// The one daemon, with the image built, for one test at a time; without any container.
+/// The one daemon, for one test at a time; without any container.
 pub(crate) fn engine() -> MutexGuard<'static, Engine> {
     // Started once: where that fails, every test fails at once.
     static ENGINE: LazyLock<Mutex<Engine>> = LazyLock::new(|| Mutex::new(Engine::start()));
@@ -45,6 +48,7 @@ impl Engine {
         let cgroup = format!("sig-repo-test-{}", std::process::id());
         let mut settings: serde_json::Value = serde_json::from_str(&with_mirror("docker/daemon.json")).unwrap();
         settings["cgroup-parent"] = format!("/{cgroup}").into();
+        settings["debug"] = true.into(); // Then it tells which endpoints it tries.
         fs::write(dir.join("daemon.json"), settings.to_string()).unwrap();
         let supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR, "sh"])
@@ -56,15 +60,17 @@ impl Engine {
             .unwrap();
         let unshare = wait_for("the namespaces", || only_child(supervisor.id()));
         let init = wait_for("the first process in them", || only_child(unshare));
-        let engine = Self { dir, init, _supervisor: supervisor };
+        let engine = Self { dir, init, built: Once::new(), _supervisor: supervisor };
         engine.wait_for("the daemon", || engine.command("docker").arg("version").output().unwrap().status.success());
-        bases::build(&engine, &engine.as_here("REGISTRY/image-signature-repo:preview-internal-VERSION"));
         engine
     }
 
-    /// A line of the documentation with its two placeholders filled in.
+    /// A line of the documentation with its two placeholders filled in; the image that they name is there.
     pub(crate) fn as_here(&self, text: &str) -> String {
-        text.replace("REGISTRY", REGISTRY).replace("VERSION", VERSION)
+        let filled_in = |text: &str| text.replace("REGISTRY", REGISTRY).replace("VERSION", VERSION);
+        // Once: where the build fails, every test that needs it fails at once.
+        self.built.call_once(|| bases::build(self, &filled_in(IMAGE)));
+        filled_in(text)
     }
 
     pub(crate) fn fresh_directory(&self, name: &str) -> PathBuf {
@@ -112,6 +118,23 @@ impl Engine {
         let mut command = self.command("nsenter");
         command.args(["--net", "--target", &self.init.to_string(), "--", program]);
         command
+    }
+
+    /// Pulls an image that must not come: what the client says, and which endpoints the daemon tried.
+    pub(crate) fn refused_pull(&self, image: &str) -> (String, Vec<String>) {
+        let log = || fs::read_to_string(self.dir.join("dockerd.log")).unwrap();
+        let before = log().len();
+        let output = self.command("docker").args(["pull", image]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{image} came: {said}");
+        let tried = log()[before..]
+            .split("Trying to pull ")
+            .skip(1)
+            .filter_map(|line| {
+                Some(line.split_once(" from ")?.1.split_whitespace().next()?.trim_end_matches('/').to_owned())
+            })
+            .collect();
+        (said, tried)
     }
 
     pub(crate) fn logs(&self) -> String {

@@ -13,7 +13,7 @@ mod texts;
 
 use std::fs;
 
-use engine::{Engine, engine};
+use engine::{Engine, IMAGE, engine};
 use page::Signed;
 
 /// How the documentation starts a container.
@@ -105,7 +105,7 @@ fn docker_stop_ends_it_with_code_0() {
 #[ignore = "needs root and a docker daemon: tests/run"]
 fn the_image_is_small_and_sets_no_environment() {
     let engine = engine();
-    let image = engine.as_here("REGISTRY/image-signature-repo:preview-internal-VERSION");
+    let image = engine.as_here(IMAGE);
     let inspect = |format: &str| engine.docker(&["image", "inspect", "-f", format, &image]);
     assert_eq!(inspect("{{json .Config.Volumes}}"), r#"{"/data":{}}"#);
     assert_eq!(inspect("{{json .Config.ExposedPorts}}"), r#"{"8080/tcp":{}}"#);

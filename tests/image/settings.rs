@@ -16,8 +16,8 @@ use crate::{
 
 /// Where the example host name points in these tests.
 const MIRROR: &str = "127.0.0.1:8080";
-/// Whatever goes round the mirror asks here first.
-const HUB: &str = "registry-1.docker.io";
+/// Where a daemon goes that goes round the mirror.
+const HUB: &str = "https://registry-1.docker.io";
 
 fn deployed(path: &str) -> String {
     fs::read_to_string(repository().join("deploy").join(path)).unwrap()
@@ -38,19 +38,23 @@ fn docker_with_the_recommended_mirror_does_not_go_round_a_refusal() {
     engine.run("", &data, "");
     engine.wait_until_ready();
     // The upstream cannot be reached from here: could not tell, so refused.
-    let said = everything(engine.command("docker").args(["pull", "team/app:preview-v1"]));
+    let (said, tried) = engine.refused_pull("team/app:preview-v1");
     assert!(said.contains("sig-repo: ") && said.contains("refused"), "{said}");
-    assert!(!said.contains(HUB), "{said}");
+    assert_eq!(tried, [format!("http://{MIRROR}")], "{said}");
 }
 
 #[test]
 #[ignore = "needs root and a docker daemon: tests/run"]
 fn docker_is_held_by_nginx_while_sig_repo_is_down() {
     let engine = engine();
+    // Without anything there the daemon goes on to Docker Hub.
+    let (said, tried) = engine.refused_pull("team/app:latest");
+    assert_eq!(tried, [format!("http://{MIRROR}"), HUB.to_owned()], "{said}");
+
     let _nginx = Nginx::start(&engine, "127.0.0.1:8081");
-    let said = everything(engine.command("docker").args(["pull", "team/app:latest"]));
+    let (said, tried) = engine.refused_pull("team/app:latest");
     assert!(said.contains("sig-repo: refused: the mirror is down (no such process)"), "{said}");
-    assert!(!said.contains(HUB), "{said}");
+    assert_eq!(tried, [format!("http://{MIRROR}")], "{said}");
     let curl =
         |options: &str| engine.inside(&["sh", "-c", &format!("curl -sS -o /dev/null -w '%{{http_code}}' {options}")]);
     let manifest = format!("http://{MIRROR}/v2/team/app/manifests/latest");

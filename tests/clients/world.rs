@@ -147,9 +147,11 @@ fn login() -> String {
     serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth}}}).to_string()
 }
 
-/// An address that is free now. Nobody else is in this network namespace to take it meanwhile.
+/// An address that is free and stays so: the kernel gives its port to no outgoing connection either.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    namespace::reserve(address.port());
+    address
 }
 
 #[expect(clippy::disallowed_methods, reason = "the suite's own switches, not settings of the program")]

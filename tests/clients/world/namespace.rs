@@ -49,6 +49,12 @@ pub(super) fn name_the_hub(scratch: &Path, names: &[&str], clients: Ipv4Addr, mi
     replace("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
 }
 
+pub(super) fn reserve(port: u16) {
+    let reserved = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let others = fs::read_to_string(reserved).unwrap();
+    fs::write(reserved, format!("{},{port}", others.trim()).trim_start_matches(',')).unwrap();
+}
+
 /// Some machines have these as links, or with odd modes.
 fn replace(path: &str, text: &str) {
     if fs::symlink_metadata(path).is_ok() {

@@ -10,6 +10,7 @@ mod fetch;
 mod judge;
 mod recent;
 mod standing;
+mod tag_lists;
 mod trusted;
 
 use std::{
@@ -270,14 +271,7 @@ impl Puller {
         repository: &Repository,
         tags: impl IntoIterator<Item = &Tag>,
     ) -> Result<(), StoreError> {
-        let classes: std::collections::BTreeSet<_> = tags.into_iter().filter_map(Tag::stated_type).collect();
-        for class in classes {
-            self.store.mark_enforced_tags(repository).await?;
-            if class == TagType::Internal {
-                self.store.mark_internal_tags(repository).await?;
-            }
-        }
-        Ok(())
+        self.standings.tag_lists.saw(repository, tags).await
     }
 
     async fn tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {

@@ -27,6 +27,7 @@ use super::{
     discovery::{Discovery, Urgency},
     judge::{Judge, Judged, Judgement, Origin},
     recent::{Asker, RecentTags, Step},
+    tag_lists::{TagListError, TagLists},
     trusted::Trusted,
 };
 
@@ -51,6 +52,7 @@ pub(super) struct Standings {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) discovery: Discovery,
     pub(super) recent: RecentTags,
+    pub(super) tag_lists: TagLists,
     pub(super) preview_ttl: Option<Duration>,
     /// Whether internal images are hidden from whoever has no role.
     pub(super) isolation: bool,
@@ -107,6 +109,7 @@ impl Standings {
         Self {
             discovery: Discovery::new(store.clone(), clock.clone()),
             recent: RecentTags::new(),
+            tag_lists: TagLists::new(store.clone(), clock.clone()),
             cached: Cache::new(CACHED_STANDINGS),
             store,
             judge,
@@ -181,7 +184,11 @@ impl Standings {
             let basis = self.basis(repository, &digest);
             let mut judgement = self.judgement(repository, &digest).await?;
             let known = self.known(policy, repository, digest, &judgement, asker, step, depth).await?;
-            let (statement, internal) = self.statement_of(policy, repository, &known)?;
+            let unread = self.learn_tags(repository, &known).await?;
+            let (statement, internal) = match unread {
+                Some(_) => (policy.unknown_digest(), true),
+                None => self.statement_of(policy, repository, &known)?,
+            };
             let mut decision = self.decide_known(policy, &statement, &known, &judgement, None);
             if self.wants_search(&decision, &statement) {
                 let failure = self.search(repository, &digest, &statement).await;
@@ -190,6 +197,9 @@ impl Standings {
             }
             if internal && self.isolation {
                 decision = Decision::Refused(Reason::Invisible);
+            }
+            if let Some(unread) = unread {
+                decision = Decision::Refused(Reason::Unknown(unread));
             }
             let class = known.tags.iter().filter_map(|(_, class)| *class).min();
             let standing = self.standing(statement, decision, internal, &judgement, class, basis, Some(&known));
@@ -237,6 +247,23 @@ impl Standings {
             }
         }
         Ok(Known { tags, parents })
+    }
+
+    /// Where internal images are hidden, a digest of which nothing is known is public only if the
+    /// repository has no internal tags: its list is read. What could not be read could be internal.
+    async fn learn_tags(&self, repository: &Repository, known: &Known) -> Result<Option<Inconclusive>, StoreError> {
+        if !self.isolation || !known.tags.is_empty() || !known.parents.is_empty() {
+            return Ok(None);
+        }
+        let Some(upstream) = self.upstreams.of(repository.registry()) else { return Ok(None) };
+        match self.tag_lists.learn(&upstream, repository).await {
+            Ok(()) => Ok(None),
+            Err(TagListError::Upstream(error)) => {
+                tracing::warn!(%repository, "the tags of {repository} could not be listed: {error}");
+                Ok(Some(Inconclusive::UpstreamFailed))
+            }
+            Err(TagListError::Store(error)) => Err(error),
+        }
     }
 
     /// The statement that a digest is held to, and whether it is internal.

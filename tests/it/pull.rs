@@ -496,6 +496,42 @@ async fn internal_images_are_as_absent_to_everybody_once_there_are_accounts() {
 }
 
 #[tokio::test]
+async fn an_internal_digest_is_hidden_by_a_node_that_has_seen_nothing_yet() {
+    let registry = Registry::start().await;
+    let internal = registry.push_image(REPOSITORY, Some("internal-v1"), &[b"secret"]);
+    let public = registry.push_image("team/public", Some("v1"), &[b"open"]);
+    let setup = Setup { auth: Some(("admin", "secret")), ..Setup::over(&registry) };
+    let mirror = setup.start().await;
+    registry.fault_once("GET /v2/team/app/tags/list", Fault::status(500));
+    for _ in 0..2 {
+        let answer = mirror.get(&manifest(internal.digest), CRANE).await;
+        assert_eq!(answer.status.as_u16(), 403, "{answer:?}");
+        mirror.clock.advance(std::time::Duration::from_secs(1));
+    }
+    let answer = mirror.get(&manifest(internal.digest), CRANE).await;
+    assert!(answer.phrase.contains("refused or not found"), "{answer:?}");
+    let open = mirror.get(&format!("/v2/team/public/manifests/{}", public.digest), CRANE).await;
+    assert_eq!(open.body, public.bytes, "{open:?}");
+}
+
+#[tokio::test]
+async fn garbage_that_says_internal_hides_no_public_image() {
+    let registry = Registry::start().await;
+    let image = registry.push_image(REPOSITORY, Some("v1"), &[b"open"]);
+    let mirror = Setup { auth: Some(("admin", "secret")), ..Setup::over(&registry) }.start().await;
+    let headers = [("authorization", "Basic YWRtaW46c2VjcmV0"), ("content-type", "application/json")];
+    let body = json!({
+        "image_digest": image.digest.to_string(), "tag": "v1", "tag_type": "internal", "repository": REPOSITORY,
+        "signature": Key::generate().sign_base64(&image.bytes),
+    });
+    let posted = mirror.send(Method::POST, "/api/v1/signatures", &headers, body.to_string().into()).await;
+    assert_eq!(posted.status, StatusCode::CREATED, "{posted:?}");
+    for reference in ["v1".to_owned(), image.digest.to_string()] {
+        assert_eq!(mirror.get(&manifest(reference), CRANE).await.body, image.bytes);
+    }
+}
+
+#[tokio::test]
 async fn a_record_can_class_an_ordinary_tag() {
     let (mirror, registry, key, _) = mirror_with_image().await;
     let image = registry.push_image(REPOSITORY, Some("rc1"), &[b"candidate"]);

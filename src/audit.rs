@@ -10,6 +10,7 @@ mod event;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -58,8 +59,8 @@ impl Audit {
     }
 
     /// Gathers the event of an ordinary pull. `event` is made only for the first of a window.
-    pub fn note(&self, who: &Who, action: Action, subject: impl std::hash::Hash, event: impl FnOnce() -> Event) {
-        let key = self.hasher.hash_one((who.address, action, subject));
+    pub fn note(&self, address: IpAddr, action: Action, subject: impl std::hash::Hash, event: impl FnOnce() -> Event) {
+        let key = self.hasher.hash_one((address, action, subject));
         let mut shard = self.shards[key as usize % SHARDS].lock();
         if let Some(gathered) = shard.get_mut(&key) {
             gathered.unwritten += 1;

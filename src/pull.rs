@@ -165,6 +165,28 @@ impl Puller {
         }
     }
 
+    /// The same for what was decided on a moment ago, if everything that was decided by is as it was:
+    /// lookups, a reference count, and nothing to wait for.
+    pub fn warm(&self, ask: &Ask) -> Option<Admitted<Arc<Manifest>>> {
+        let now = self.clock.instant();
+        let (digest, tag) = match &ask.reference {
+            Reference::Tag(tag) => (self.fetcher.fresh_tag(&ask.repository, tag)?, Some(tag.clone())),
+            Reference::Digest(digest) => {
+                (*digest, self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now))
+            }
+        };
+        let warm = self.warm.get(&(ask.repository.clone(), digest, tag))?;
+        // An internal image leaves only after its event was written, which takes waiting.
+        if now >= warm.until || warm.standing.internal || !self.standings.holds(&warm.standing) {
+            return None;
+        }
+        let admitted = self.admit(ask, warm.manifest.clone(), &warm.standing).ok()?;
+        if let Reference::Tag(tag) = &ask.reference {
+            self.standings.recent.asked(&ask.repository, &digest, &ask.asker, tag, now);
+        }
+        Some(admitted)
+    }
+
     /// Whether a blob may leave: a manifest of the repository that is admitted now names it, or an
     /// artifact that was served does.
     pub async fn blob(
@@ -292,7 +314,9 @@ impl Puller {
         };
         let standing = self.standings.of_tag(&self.policy, repository, tag, &manifest.digest).await;
         let standing = standing.map_err(|error| Refused { statement: stated.clone(), ..self.unreadable(error) })?;
-        self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await?;
+        if self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await? {
+            self.keep_warm(ask, Some(tag.clone()), &manifest, &standing);
+        }
         self.standings.recent.asked(repository, &manifest.digest, &ask.asker, tag, self.clock.instant());
         self.answer(ask, manifest, &standing).await
     }
@@ -300,13 +324,6 @@ impl Puller {
     async fn digest(&self, ask: &Ask, digest: &Digest) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let repository = &ask.repository;
         let tag = self.standings.recent.tag(repository, digest, &ask.asker, Step::Manifest, self.clock.instant());
-        let key = (repository.clone(), *digest, tag);
-        if let Some(warm) = self.warm.get(&key)
-            && self.clock.instant() < warm.until
-            && self.standings.holds(&warm.standing)
-        {
-            return self.answer(ask, warm.manifest.clone(), &warm.standing).await;
-        }
         let upstream = self.upstream_of(repository)?;
         let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
             Ok(manifest) => manifest,
@@ -319,13 +336,17 @@ impl Puller {
             return self.artifact(ask, manifest);
         }
         let standing = self.standing_of_digest(ask, digest).await?;
-        let remembered = self.remember(ask, &manifest, None, &standing).await?;
         // What came by a tag of the asker's own is found again under that tag.
-        if remembered && (standing.shared || key.2.is_some()) {
-            let until = self.clock.instant() + self.warm_for;
-            self.warm.insert(key, Arc::new(Warm { manifest: manifest.clone(), standing: standing.clone(), until }));
+        if self.remember(ask, &manifest, None, &standing).await? && (standing.shared || tag.is_some()) {
+            self.keep_warm(ask, tag, &manifest, &standing);
         }
         self.answer(ask, manifest, &standing).await
+    }
+
+    fn keep_warm(&self, ask: &Ask, tag: Option<Tag>, manifest: &Arc<Manifest>, standing: &Arc<Standing>) {
+        let until = self.clock.instant() + self.warm_for;
+        let warm = Warm { manifest: manifest.clone(), standing: standing.clone(), until };
+        self.warm.insert((ask.repository.clone(), manifest.digest, tag), Arc::new(warm));
     }
 
     async fn standing_of_digest(&self, ask: &Ask, digest: &Digest) -> Result<Arc<Standing>, Refused> {
@@ -411,22 +432,37 @@ impl Puller {
         manifest: Arc<Manifest>,
         standing: &Standing,
     ) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let digest = manifest.digest;
+        let admitted = self.admit(ask, manifest, standing)?;
+        if standing.internal {
+            let event = self.event(ask, action(&admitted), Some(digest), &standing.statement, &standing.decision);
+            self.audit.record(event).await.map_err(|error| self.unreadable(error))?;
+        }
+        Ok(admitted)
+    }
+
+    fn admit(
+        &self,
+        ask: &Ask,
+        manifest: Arc<Manifest>,
+        standing: &Standing,
+    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let warning = outcome(standing)?.map(|reason| {
             let text = format!("{} served unverified: {reason} (policy {})", display(ask), standing.statement.name);
             Arc::from(text)
         });
-        let action = if warning.is_some() { Action::Warned } else { Action::Admitted };
-        let event = || self.event(ask, action, Some(manifest.digest), &standing.statement, &standing.decision);
-        if standing.internal {
-            self.audit.record(event()).await.map_err(|error| self.unreadable(error))?;
-        } else {
-            self.audit.note(&who(&ask.asker), action, (&ask.repository, &manifest.digest), event);
+        let digest = manifest.digest;
+        let admitted = Admitted::new(manifest, warning);
+        if !standing.internal {
+            let action = action(&admitted);
+            let event = || self.event(ask, action, Some(digest), &standing.statement, &standing.decision);
+            self.audit.note(ask.asker.address, action, (&ask.repository, &digest), event);
         }
         if let Decision::Unverified(_) = &standing.decision {
             // A full queue is no loss: the next pull asks again.
-            drop(self.searches.try_send((ask.repository.clone(), manifest.digest)));
+            drop(self.searches.try_send((ask.repository.clone(), digest)));
         }
-        Ok(Admitted::new(manifest, warning))
+        Ok(admitted)
     }
 
     /// Writes down a refusal. One that cannot be written is still a refusal.
@@ -439,7 +475,7 @@ impl Puller {
             };
             let event = || self.event(ask, Action::Refused, digest, &refused.statement, &decision);
             let subject = (&ask.repository, ask.reference.to_string(), refused.reason.code());
-            self.audit.note(&who(&ask.asker), Action::Refused, subject, event);
+            self.audit.note(ask.asker.address, Action::Refused, subject, event);
         }
         refused
     }
@@ -491,6 +527,10 @@ fn outcome(standing: &Standing) -> Result<Option<&Reason>, Refused> {
         Decision::Unverified(reason) => Ok(Some(reason)),
         Decision::Refused(reason) => Err(Refused { reason: reason.clone(), statement: standing.statement.clone() }),
     }
+}
+
+fn action(admitted: &Admitted<Arc<Manifest>>) -> Action {
+    if admitted.warning().is_some() { Action::Warned } else { Action::Admitted }
 }
 
 fn display(ask: &Ask) -> String {

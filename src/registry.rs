@@ -13,12 +13,13 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use crate::{
-    oci::{Digest, ErrorCode, Reference, RegistryName, Tag},
+    oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
-    pull::{Ask, Puller, Refused},
+    pull::{Admitted, Ask, Puller, Refused},
     telemetry::{Drain, Metrics},
     upstream::UpstreamError,
 };
@@ -44,12 +45,15 @@ struct Parts {
     canonical: RegistryName,
     drain: Drain,
     metrics: Metrics,
+    admitted: Counter,
+    warned: Counter,
 }
 
 impl Registry {
     /// `canonical` is the registry that bare paths mean.
     pub fn new(puller: Arc<Puller>, canonical: RegistryName, drain: Drain, metrics: Metrics) -> Self {
-        Self { parts: Arc::new(Parts { puller, canonical, drain, metrics }) }
+        let (admitted, warned) = (metrics.decision("admitted", "-"), metrics.decision("warned", "-"));
+        Self { parts: Arc::new(Parts { puller, canonical, drain, metrics, admitted, warned }) }
     }
 
     /// Answers one request. The body of a request is never read: nothing is pushed here.
@@ -75,25 +79,30 @@ impl Parts {
             Route::TooOld => respond::too_old(),
             Route::Discover => respond::json(&json!({ "extensions": [] })),
             Route::Manifest { target, reference } => self.manifest(&target, reference, client).await,
-            Route::Blob { target, digest } => self.blob(&target, &digest, headers, client).await,
-            Route::Tags { target, query } => self.tags(&target, &query, client).await,
-            Route::Referrers { target, digest, query } => self.referrers(&target, &digest, &query, client).await,
+            // What may wait for the upstream is kept apart, so that a warm manifest moves no large future.
+            Route::Blob { target, digest } => Box::pin(self.blob(&target, &digest, headers, client)).await,
+            Route::Tags { target, query } => Box::pin(self.tags(&target, &query, client)).await,
+            Route::Referrers { target, digest, query } => {
+                Box::pin(self.referrers(&target, &digest, &query, client)).await
+            }
         }
     }
 
     async fn manifest(&self, target: &Target, reference: Reference, client: &Client) -> Response<Body> {
         let ask = Ask { repository: target.repository.clone(), reference, asker: client.asker.clone() };
         if self.drain.is_draining() {
-            let statement = self.puller.statement_of(&ask).await;
-            return self.refused(
-                target,
-                Some(&ask.reference),
-                &Refused { reason: Reason::ShuttingDown, statement },
-                client,
-            );
+            let statement = Box::pin(self.puller.statement_of(&ask)).await;
+            let refused = Refused { reason: Reason::ShuttingDown, statement };
+            return self.refused(target, Some(&ask.reference), &refused, client);
         }
-        let deciding =
-            AssertUnwindSafe(tokio::time::timeout(DECISION_LIMIT, self.puller.manifest(&ask))).catch_unwind();
+        match self.puller.warm(&ask) {
+            Some(admitted) => self.admitted(&admitted),
+            None => Box::pin(self.decide(target, &ask, client)).await,
+        }
+    }
+
+    async fn decide(&self, target: &Target, ask: &Ask, client: &Client) -> Response<Body> {
+        let deciding = AssertUnwindSafe(tokio::time::timeout(DECISION_LIMIT, self.puller.manifest(ask))).catch_unwind();
         let decided = match deciding.await {
             Ok(Ok(decided)) => decided,
             // A decision that broke down, or did not come, has decided nothing.
@@ -106,13 +115,15 @@ impl Parts {
             }
         };
         match decided {
-            Ok(admitted) => {
-                let outcome = if admitted.warning().is_some() { "unverified" } else { "admitted" };
-                self.metrics.decision(outcome, "-").inc();
-                respond::manifest(&admitted)
-            }
+            Ok(admitted) => self.admitted(&admitted),
             Err(refused) => self.refused(target, Some(&ask.reference), &refused, client),
         }
+    }
+
+    fn admitted(&self, admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
+        let counter = if admitted.warning().is_some() { &self.warned } else { &self.admitted };
+        counter.inc();
+        respond::manifest(admitted)
     }
 
     async fn blob(&self, target: &Target, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {

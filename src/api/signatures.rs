@@ -123,7 +123,7 @@ pub(super) async fn submit(
         api.audit.record(event()).await?;
     } else {
         // Repetitions are free for whoever makes them, so they are counted and not kept one by one.
-        api.audit.note(&who, action, &record.id, event);
+        api.audit.note(who.address, action, &record.id, event);
     }
     let manifest = api.held_manifest(&record.digest)?;
     Ok(json(status, &api.described(record, manifest).await?))

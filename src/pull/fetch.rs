@@ -69,6 +69,16 @@ impl Fetcher {
         }
     }
 
+    /// What the tag named a moment ago, where the upstream need not be asked each time.
+    pub(super) fn fresh_tag(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
+        if self.tag_max_age == Some(Duration::ZERO) {
+            return None;
+        }
+        let (digest, seen) = self.tags.get(&(repository.clone(), tag.clone()))?;
+        let age = self.clock.instant().saturating_duration_since(seen);
+        self.tag_max_age.is_none_or(|limit| age < limit).then_some(digest)
+    }
+
     /// The manifest that `tag` names now, by what the upstream says.
     pub(super) async fn tag(
         &self,
@@ -77,10 +87,8 @@ impl Fetcher {
         tag: &Tag,
     ) -> Result<Arc<Manifest>, FetchError> {
         self.check_visible(upstream, repository).await?;
-        let key = (repository.clone(), tag.clone());
         let now = self.clock.instant();
-        if let Some((digest, seen)) = self.tags.get(&key)
-            && self.tag_max_age.is_none_or(|age| now.saturating_duration_since(seen) < age)
+        if let Some(digest) = self.fresh_tag(repository, tag)
             && let Some(manifest) = self.held(&digest)?
         {
             return Ok(manifest);
@@ -99,7 +107,7 @@ impl Fetcher {
             }
             None => self.parse(upstream.manifest(repository, &reference).await?, None)?,
         };
-        self.tags.insert(key, (manifest.digest, now));
+        self.tags.insert((repository.clone(), tag.clone()), (manifest.digest, now));
         Ok(manifest)
     }
 

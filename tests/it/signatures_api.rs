@@ -480,8 +480,8 @@ async fn records_survive_a_restart() {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_503_and_nothing_is_stored() {
-    let api = Setup::default().start();
-    api.store.close();
+    let mut api = Setup::default().start();
+    api.close_store();
     for answer in [
         submit(&api, &garbage()).await,
         api.get(&format!("/api/v1/signatures?digest={}", digest())).await,

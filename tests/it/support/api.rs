@@ -175,6 +175,14 @@ impl Api {
         setup.start_in(directory, clock)
     }
 
+    /// Closes the store, and comes back once it answers nothing any more.
+    pub(crate) fn close_store(&mut self) {
+        self.store.close();
+        for writer in self.writers.drain(..) {
+            writer.join().unwrap();
+        }
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         self.directory.as_ref().unwrap().path()
     }
@@ -182,10 +190,7 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        self.store.close();
-        for writer in self.writers.drain(..) {
-            writer.join().unwrap();
-        }
+        self.close_store();
     }
 }
 

@@ -135,8 +135,8 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // SIGTERM, so that the workers go with it.
-        let ended = Command::new("kill").arg(self.process.id().to_string()).status();
-        assert!(ended.is_ok_and(|status| status.success()));
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
         self.process.wait().unwrap();
     }
 }

@@ -83,12 +83,26 @@ fn run_selection_in_a_world() -> BTreeMap<String, String> {
     assert!(nix::unistd::geteuid().is_root(), "needs root and real clients: tests/run");
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let results = directory.path().join("results");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    // Killed from outside or by Ctrl-C, this process takes the world along.
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--net",
+        "--ipc",
+        "--uts",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ]);
     command.arg(std::env::current_exe().unwrap()).args(selection()).args(["--test-threads=1", "--nocapture"]);
     command.env(RESULTS, &results).env(OUTSIDE, namespace::names());
     // How it ended says no more than the results do: a test that is not in them did not run.
-    let status = command.status().expect("unshare is part of every Debian");
+    let status = command.status().expect("setpriv and unshare are part of every Debian");
     eprintln!("the world ended: {status}");
     let lines = fs::read_to_string(&results).unwrap_or_default();
     lines.lines().filter_map(|line| line.split_once(' ')).map(|(name, word)| (name.into(), word.into())).collect()

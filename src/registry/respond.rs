@@ -95,10 +95,11 @@ pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
     let manifest = admitted.content();
     let mut response = uncached(StatusCode::OK, Body::Whole(manifest.bytes.clone()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, ascii(manifest.media_type.as_str()));
+    let ready = manifest.headers();
+    headers.insert(header::CONTENT_TYPE, ready.content_type.clone());
     headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
-    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&manifest.digest));
-    headers.insert(header::ETAG, etag(&manifest.digest));
+    headers.insert(DOCKER_CONTENT_DIGEST, ready.digest.clone());
+    headers.insert(header::ETAG, ready.etag.clone());
     if let Some(text) = admitted.warning() {
         headers.insert(header::WARNING, warning(text));
     }
@@ -159,6 +160,8 @@ pub(super) fn uncached(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    // Room for all that an answer has, hyper's Date included, so that the map is made once.
+    headers.reserve(12);
     headers.insert(header::CACHE_CONTROL, NEVER_CACHED);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     response

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use http::{Method, Request, header};
 
 use crate::oci::{Digest, DigestError, Reference, ReferenceError, RegistryName, Repository, RepositoryError};
@@ -163,8 +165,11 @@ fn digest(text: &str) -> Result<Digest, RouteError> {
 }
 
 /// The colon of a digest is the one character that clients escape without need.
-fn unescape_colon(text: &str) -> String {
-    text.replacen("%3A", ":", 1).replacen("%3a", ":", 1)
+fn unescape_colon(text: &str) -> Cow<'_, str> {
+    match text.split_once("%3A").or_else(|| text.split_once("%3a")) {
+        Some((algorithm, encoded)) => Cow::Owned(format!("{algorithm}:{encoded}")),
+        None => Cow::Borrowed(text),
+    }
 }
 
 fn unknown_registry(name: &str, mode: Mode) -> RouteError {

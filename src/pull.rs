@@ -5,6 +5,7 @@
 //! statement enforces.
 
 mod admitted;
+mod artifacts;
 mod discovery;
 mod fetch;
 mod judge;
@@ -23,8 +24,8 @@ use tokio::sync::mpsc;
 use crate::{
     audit::{Action, Audit, Event, Who},
     clock::Clock,
-    oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, Repository, Tag, TagType},
-    policy::{Decision, Level, Reason, Statement, TrustPolicy},
+    oci::{Digest, Manifest, Reference, Repository, Tag, TagType},
+    policy::{Decision, Reason, Statement, TrustPolicy},
     store::{Sighting, Store, StoreError},
     trust::Inconclusive,
     upstream::{Upstream, Upstreams},
@@ -36,9 +37,6 @@ pub use self::recent::Asker;
 pub use self::trusted::{KeyFiles, KeyFilesError, POLL as TRUST_POLL, Trusted, TrustedError};
 
 use self::{fetch::Fetcher, recent::Step, standing::Standing, standing::Standings};
-
-/// The layers of an artifact are signatures and reports, not file systems.
-const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
 
 /// Searches under audit that wait their turn; more are left to the next pull.
 const MAX_WAITING_SEARCHES: usize = 1024;
@@ -273,20 +271,6 @@ impl Puller {
         !self.isolation || tag.stated_type() != Some(TagType::Internal)
     }
 
-    /// Whether somebody without a role may know of this digest's signatures.
-    pub fn shows_artifacts_of(&self, repository: &Repository, subject: &Digest) -> Result<bool, Refused> {
-        if !self.isolation {
-            return Ok(true);
-        }
-        let tags = self.store.tags_seen(repository, subject).map_err(|error| self.unreadable(error))?;
-        let internal = |tag: &Tag| tag.stated_type() == Some(TagType::Internal);
-        if tags.is_empty() {
-            let hides = self.store.knows_internal_tags(repository).map_err(|error| self.unreadable(error))?;
-            return Ok(!hides);
-        }
-        Ok(!tags.iter().all(internal))
-    }
-
     /// Remembers the classes of tags that a list has shown.
     pub async fn saw_tags(
         &self,
@@ -354,44 +338,6 @@ impl Puller {
             .of_digest(&self.policy, &ask.repository, digest, &ask.asker, Step::Manifest)
             .await
             .map_err(|error| self.unreadable(error))
-    }
-
-    /// A tag such as `sha256-….sig`: readable as what its name says it is, gated like any other if
-    /// what it holds could run.
-    async fn artifact_tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let upstream = self.upstream_of(&ask.repository)?;
-        let statement = Statement { name: "artifact".into(), level: Level::Skip };
-        let artifact = tag.artifact().expect("the caller looked");
-        if !self.shows_artifacts_of(&ask.repository, &artifact.subject)? {
-            return Err(Refused { reason: Reason::Absent, statement });
-        }
-        let manifest = self
-            .fetcher
-            .tag(&upstream, &ask.repository, tag)
-            .await
-            .map_err(|error| Refused { reason: error.reason(), statement: statement.clone() })?;
-        if manifest.is_artifact() || (manifest.is_index() && artifact.suffix.is_empty()) {
-            return self.artifact(ask, manifest);
-        }
-        self.tag(ask, tag).await
-    }
-
-    /// Lets an artifact out without a verdict. It is no image: it writes no lineage and admits no child.
-    fn artifact(&self, ask: &Ask, manifest: Arc<Manifest>) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let statement = Statement { name: "artifact".into(), level: Level::Skip };
-        if let Some(subject) = &manifest.subject
-            && !self.shows_artifacts_of(&ask.repository, &subject.digest)?
-        {
-            return Err(Refused { reason: Reason::Absent, statement });
-        }
-        let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
-        if let ManifestKind::Image { config, layers } = &manifest.kind {
-            for blob in [config].into_iter().chain(layers).filter(small) {
-                let allowed = Blob { digest: blob.digest, size: Some(blob.size) };
-                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), allowed);
-            }
-        }
-        Ok(Admitted::new(manifest, None))
     }
 
     fn was_enforced(&self, repository: &Repository, tag: &Tag) -> Result<bool, Refused> {

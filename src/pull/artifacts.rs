@@ -1,0 +1,73 @@
+//! Signatures, attestations and SBOMs, which are read to decide on images and so cannot wait for a
+//! decision themselves. What is let out here is no image: it writes no lineage and admits no child.
+
+use std::sync::Arc;
+
+use crate::{
+    oci::{Descriptor, Digest, Manifest, ManifestKind, Repository, Tag, TagType},
+    policy::{Level, Reason, Statement},
+};
+
+use super::{Admitted, Ask, Blob, Puller, Refused};
+
+/// The layers of an artifact are signatures and reports, not file systems.
+const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
+
+impl Puller {
+    /// Whether somebody without a role may know of this digest's signatures.
+    pub fn shows_artifacts_of(&self, repository: &Repository, subject: &Digest) -> Result<bool, Refused> {
+        if !self.isolation {
+            return Ok(true);
+        }
+        let tags = self.store.tags_seen(repository, subject).map_err(|error| self.unreadable(error))?;
+        let internal = |tag: &Tag| tag.stated_type() == Some(TagType::Internal);
+        if tags.is_empty() {
+            let hides = self.store.knows_internal_tags(repository).map_err(|error| self.unreadable(error))?;
+            return Ok(!hides);
+        }
+        Ok(!tags.iter().all(internal))
+    }
+
+    /// A tag such as `sha256-….sig`: readable as what its name says it is, gated like any other if
+    /// what it holds could run.
+    pub(super) async fn artifact_tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let upstream = self.upstream_of(&ask.repository)?;
+        let statement = ungated();
+        let artifact = tag.artifact().expect("the caller looked");
+        if !self.shows_artifacts_of(&ask.repository, &artifact.subject)? {
+            return Err(Refused { reason: Reason::Absent, statement });
+        }
+        let manifest = self
+            .fetcher
+            .tag(&upstream, &ask.repository, tag)
+            .await
+            .map_err(|error| Refused { reason: error.reason(), statement: statement.clone() })?;
+        if manifest.is_artifact() || (manifest.is_index() && artifact.suffix.is_empty()) {
+            return self.artifact(ask, manifest);
+        }
+        self.tag(ask, tag).await
+    }
+
+    /// Lets an artifact out without a verdict. It is no image: it writes no lineage and admits no child.
+    pub(super) fn artifact(&self, ask: &Ask, manifest: Arc<Manifest>) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let statement = ungated();
+        if let Some(subject) = &manifest.subject
+            && !self.shows_artifacts_of(&ask.repository, &subject.digest)?
+        {
+            return Err(Refused { reason: Reason::Absent, statement });
+        }
+        let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
+        if let ManifestKind::Image { config, layers } = &manifest.kind {
+            for blob in [config].into_iter().chain(layers).filter(small) {
+                let allowed = Blob { digest: blob.digest, size: Some(blob.size) };
+                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), allowed);
+            }
+        }
+        Ok(Admitted::new(manifest, None))
+    }
+}
+
+/// What an artifact is held to: nothing, so that one that is absent is an ordinary 404.
+fn ungated() -> Statement {
+    Statement { name: "artifact".into(), level: Level::Skip }
+}

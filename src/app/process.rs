@@ -30,9 +30,14 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let of_log = clock.clone();
     telemetry::init(config.log_level, move || of_log.now());
     config.server.limits = config.server.limits.within(open_files::raise());
-    let keys = KeyFiles::read(&config.trust_dir).map_err(StartError::from)?;
+    let read_keys = || KeyFiles::read(&config.trust_dir).map_err(StartError::from);
+    // A directory of the operator's own may hold files that only root may read. Those inside DATA_DIR
+    // change hands below, and root reads nothing that is not yet known to be ours.
+    let of_operator = !config.trust_dir.starts_with(&config.store.data_dir);
+    let early = of_operator.then(read_keys).transpose()?;
     privileges::give_up(&config.store.data_dir)?;
     config.prepare_directories()?;
+    let keys = early.map_or_else(read_keys, Ok)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(until_a_signal(config, keys, clock))
 }
 

@@ -237,6 +237,21 @@ fn pitfall_53_a_planted_link_is_not_followed_while_taking_ownership() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_key_that_only_root_may_read_is_trusted_from_the_start() {
+    let trust = tempfile::tempdir().unwrap();
+    fs::set_permissions(trust.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = trust.path().join("operator.pub");
+    fs::write(&file, include_str!("../fixtures/trust/ecdsa-p256.pub")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let data_dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&data_dir, &[("TRUST_DIR", trust.path().to_str().unwrap())]);
+    let signers = server.get("/api/v1/signers");
+    assert!(signers.contains("\"operator\""), "{signers}");
+    assert_eq!(owner(&file), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_directory_of_the_system_is_not_given_away() {
     for directory in ["/", "/etc", "/usr/", "//tmp"] {
         let (code, found) = outcome(&run(&[], &[("DATA_DIR", directory)]));

@@ -1,8 +1,8 @@
 //! The program itself, as a process of its own.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
 };
 
@@ -49,6 +49,15 @@ impl Server {
             }
             so_far.push_str(&line);
         }
+    }
+
+    /// The whole answer to a GET, as text.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     pub(crate) fn pid(&self) -> Pid {

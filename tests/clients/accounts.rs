@@ -2,6 +2,7 @@
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
+    doors::Door,
     hub::{ACCOUNT, listed},
     mirror::Mirror,
     world::inside,
@@ -13,12 +14,18 @@ use crate::{
 fn the_hub_account_of_a_client_stays_with_the_client() {
     inside(|world| {
         let mirror = Mirror::start(world, &[]);
-        for client in Client::ALL {
+        for client in Client::all() {
             let image = world.registry.publish("preview-1");
             mirror.submit(&world.signer, &image.single, &image.tag);
             let watch = world.hub.watch();
-            for mode in [Mode::Mirror, Mode::Direct, Mode::DirectByName] {
-                let pull = Pull { client, mode, repository: &image.repository, reference: Reference::Tag(&image.tag) };
+            for mode in client.modes().iter().copied().filter(|mode| *mode != Mode::Strict) {
+                let pull = Pull {
+                    client,
+                    mode,
+                    door: Door::Plain,
+                    repository: &image.repository,
+                    reference: Reference::Tag(&image.tag),
+                };
                 pull.comes(world, &image.single);
                 client.empty(world);
             }
@@ -41,17 +48,16 @@ fn the_account_of_the_mirror_opens_private_images_to_nobody_until_told_to() {
             for image in [&public, &private] {
                 mirror.submit(&world.signer, &image.single, &image.tag);
             }
-            for client in Client::ALL {
-                for mode in [Mode::Mirror, Mode::Direct] {
-                    let pull = |repository| Pull { client, mode, repository, reference: Reference::Tag("v1") };
-                    pull(&*public.repository).comes(world, &public.single);
+            for (client, mode) in Client::all_by(&[Mode::Mirror, Mode::Direct]) {
+                let pull =
+                    |repository| Pull { client, mode, door: Door::Plain, repository, reference: Reference::Tag("v1") };
+                pull(&*public.repository).comes(world, &public.single);
+                client.empty(world);
+                if told {
+                    pull(&*private.repository).comes(world, &private.single);
                     client.empty(world);
-                    if told {
-                        pull(&*private.repository).comes(world, &private.single);
-                        client.empty(world);
-                    } else {
-                        pull(&*private.repository).is_refused(world, &private, "refused or not found");
-                    }
+                } else {
+                    pull(&*private.repository).is_refused(world, &private, "refused or not found");
                 }
             }
         }

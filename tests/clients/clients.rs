@@ -1,36 +1,68 @@
 //! The real clients: how each is told where the mirror is, made to pull, asked what it holds, and emptied.
-
-use std::{fs, path::PathBuf, process::Command};
+//!
+//! `README.md` beside this file says what each of them does, measured.
 
 use crate::{
-    images::{Image, digest_of},
+    doors::Door,
+    images::Image,
     process::{Ran, run},
-    world::World,
+    world::{World, everything},
 };
 
+mod caches;
+mod containerd;
+mod containers;
 mod daemons;
+mod docker;
+mod origin;
 mod settings;
+mod tools;
 
 pub(crate) use daemons::Daemons;
+pub(crate) use origin::Origin;
 
-/// Debian 12's versions; dockerd with its classic image store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
-    Docker,
+/// One build of one program.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Client {
+    pub(crate) program: Program,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Program {
+    /// `docker pull`.
+    Docker(ImageStore),
+    /// `docker build` with BuildKit: its base image is a pull of another kind.
+    Build(ImageStore),
+    /// `ctr`.
     Containerd,
+    /// containerd asked as the kubelet asks it.
+    Cri,
     Podman,
     Skopeo,
-    /// `docker build` with BuildKit, on the same daemon: the base image of a build is a pull of another kind.
-    BuildKit,
+    Buildah,
+    Crane,
+    Oras,
+    Regctl,
+    /// A pull-through cache whose upstream we are, and crane that pulls from it.
+    Distribution,
+    /// The same with an instance of ourselves that enforces nothing but what is always enforced.
+    SigRepo,
+}
+
+/// Where dockerd keeps images, which decides the code that pulls them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ImageStore {
+    Classic,
+    Containerd,
 }
 
 /// How the client has been told about us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Mode {
     /// As a mirror of Docker Hub, with the Hub behind it in the client's own list.
     Mirror,
     /// As the only place where Docker Hub is, by the examples in `deploy` as they stand: over TLS, under their name.
-    /// dockerd of this age has no such setting.
     Strict,
     /// By our address in the reference.
     Direct,
@@ -49,99 +81,159 @@ pub(crate) enum Reference<'a> {
 pub(crate) struct Pull<'a> {
     pub(crate) client: Client,
     pub(crate) mode: Mode,
+    pub(crate) door: Door,
     pub(crate) repository: &'a str,
     pub(crate) reference: Reference<'a>,
 }
 
 impl Client {
-    /// Those that pull. A build is made of pulls but leaves an image of its own, so it has its own tests.
-    pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Containerd, Self::Podman, Self::Skopeo];
+    pub(crate) const fn new(program: Program, origin: Origin) -> Self {
+        Self { program, origin }
+    }
 
-    /// Whether it prints anything of what we say when it asks for this. At a bare path podman 4.3 and skopeo 1.9 are
-    /// held by a manifest that is none; pulling by digest they only say that it is not the one they asked for.
-    pub(crate) fn prints_reasons(self, mode: Mode, reference: Reference<'_>) -> bool {
-        let bare = matches!(mode, Mode::Mirror | Mode::Direct);
-        !(bare && matches!((self, reference), (Self::Podman | Self::Skopeo, Reference::Digest(_))))
+    /// Those that a run of the tests has; the long one has more.
+    pub(crate) fn all() -> Vec<Self> {
+        let more = if everything() { &MORE[..] } else { &[] };
+        USUAL.iter().chain(more).copied().collect()
+    }
+
+    /// Each of them, told about us in each of these ways that it knows.
+    pub(crate) fn all_by(modes: &[Mode]) -> Vec<(Self, Mode)> {
+        let by = |client: Self| modes.iter().filter(move |mode| client.knows(**mode)).map(move |mode| (client, *mode));
+        Self::all().into_iter().flat_map(by).collect()
+    }
+
+    /// Debian 12's dockerd, for tests to which any client will do.
+    pub(crate) const DOCKER: Self = Self::new(Program::Docker(ImageStore::Classic), Origin::Installed);
+
+    /// The ways of telling it about us that it knows.
+    pub(crate) fn modes(self) -> &'static [Mode] {
+        match self.program {
+            // dockerd before 28 reads no hosts.toml, nor does any with its classic store.
+            Program::Docker(ImageStore::Containerd) if self.origin != Origin::Trixie => &Mode::ALL,
+            Program::Docker(_) | Program::Build(_) => &[Mode::Mirror, Mode::Direct, Mode::DirectByName],
+            Program::Containerd | Program::Cri | Program::Podman | Program::Skopeo | Program::Buildah => &Mode::ALL,
+            Program::Crane | Program::Oras | Program::Regctl => &[Mode::Direct, Mode::DirectByName],
+            Program::Distribution | Program::SigRepo => &[Mode::Direct],
+        }
+    }
+
+    pub(crate) fn knows(self, mode: Mode) -> bool {
+        self.modes().contains(&mode)
+    }
+
+    /// What stays after a build is the image that was built, not the one that was pulled for it.
+    pub(crate) fn builds(self) -> bool {
+        matches!(self.program, Program::Build(_))
     }
 
     /// Which manifest it holds after pulling an index: the index, or what it chose from it.
     pub(crate) fn keeps_the_index(self) -> bool {
-        self != Self::Skopeo
+        self.program != Program::Skopeo
+    }
+
+    /// What it prints of a refusal with this reason, asked in this way.
+    pub(crate) fn prints<'r>(
+        self,
+        mode: Mode,
+        door: Door,
+        reference: Reference<'_>,
+        reason: &'r str,
+    ) -> Option<&'r str> {
+        let bare = matches!(mode, Mode::Mirror | Mode::Direct);
+        match self.program {
+            // Held by a manifest that is none, these two only say that it is not the one they asked for.
+            Program::Podman | Program::Skopeo | Program::Buildah
+                if bare && self.origin == Origin::Installed && matches!(reference, Reference::Digest(_)) =>
+            {
+                None
+            }
+            // The phrase is all that they print.
+            Program::Containerd | Program::Cri | Program::Build(_) | Program::Docker(ImageStore::Containerd)
+                if mode == Mode::Mirror && door == Door::Dropping =>
+            {
+                Some("300 Multiple Choices")
+            }
+            _ => Some(reason),
+        }
     }
 
     /// Everything it holds: names and digests, as text to look into.
     pub(crate) fn held(self, world: &World) -> String {
-        match self {
-            Self::Docker | Self::BuildKit => {
-                let format = "{{.Repository}}:{{.Tag}}@{{.Digest}}";
-                let mut list = self.command(world);
-                run(list.args(["images", "--all", "--digests", "--no-trunc", "--format", format]))
-                    .expect("docker images")
-            }
-            // The content too: an image without a name would still be an image.
-            Self::Containerd => {
-                ["images", "content"].map(|kind| run(self.command(world).args([kind, "ls"])).expect(kind)).concat()
-            }
-            Self::Podman => {
-                run(self.command(world).args(["images", "--all", "--format", "json"])).expect("podman images")
-            }
-            Self::Skopeo => fs::read(skopeo_directory(world).join("manifest.json"))
-                .map_or_else(|_| String::new(), |manifest| digest_of(&manifest)),
+        match self.program {
+            Program::Docker(store) | Program::Build(store) => docker::held(self.origin, store, world),
+            Program::Containerd => containerd::held(self.origin, containerd::NAMESPACE, world),
+            Program::Cri => containerd::held(self.origin, containerd::CRI_NAMESPACE, world),
+            Program::Podman | Program::Skopeo | Program::Buildah => containers::held(self, world),
+            Program::Crane | Program::Oras | Program::Regctl => tools::held(self, world),
+            Program::Distribution | Program::SigRepo => caches::held(self, world),
         }
     }
 
     /// Leaves it without any image.
     pub(crate) fn empty(self, world: &World) {
-        let list = |arguments: &[&str]| -> Vec<String> {
-            let list = run(self.command(world).args(arguments)).expect("a list of images");
-            list.split_whitespace().map(str::to_owned).collect()
-        };
-        match self {
-            Self::Docker | Self::BuildKit => {
-                let images = list(&["images", "--all", "--quiet", "--no-trunc"]);
-                if !images.is_empty() {
-                    run(self.command(world).args(["rmi", "--force"]).args(images)).expect("docker rmi");
-                }
-            }
-            Self::Containerd => {
-                let images = list(&["images", "ls", "--quiet"]);
-                if !images.is_empty() {
-                    run(self.command(world).args(["images", "rm", "--sync"]).args(images)).expect("ctr images rm");
-                }
-            }
-            Self::Podman => drop(run(self.command(world).args(["rmi", "--all", "--force"])).expect("podman rmi")),
-            Self::Skopeo => {
-                let directory = skopeo_directory(world);
-                if directory.exists() {
-                    fs::remove_dir_all(directory).unwrap();
-                }
-            }
+        match self.program {
+            Program::Docker(store) | Program::Build(store) => docker::empty(self.origin, store, world),
+            Program::Containerd => containerd::empty(self.origin, containerd::NAMESPACE, world),
+            Program::Cri => containerd::empty(self.origin, containerd::CRI_NAMESPACE, world),
+            Program::Podman | Program::Skopeo | Program::Buildah => containers::empty(self, world),
+            Program::Crane | Program::Oras | Program::Regctl => tools::empty(self, world),
+            Program::Distribution | Program::SigRepo => caches::empty(self, world),
         }
     }
 
-    fn command(self, world: &World) -> Command {
-        let daemons = &world.daemons;
-        match self {
-            Self::Docker | Self::BuildKit => {
-                let mut command = world.command("/usr/bin/docker");
-                command.arg("--host").arg(daemons.docker_host());
-                command
-            }
-            Self::Containerd => {
-                let mut command = world.command("ctr");
-                command.arg("--address").arg(daemons.containerd_socket()).args(["--namespace", "clients"]);
-                command
-            }
-            Self::Podman => {
-                let mut command = world.command("podman");
-                let place = |name: &str| world.scratch.join("podman").join(name);
-                command.arg("--root").arg(place("root")).arg("--runroot").arg(place("run"));
-                command.args(["--storage-driver", "vfs", "--events-backend", "none"]);
-                command
-            }
-            Self::Skopeo => world.command("skopeo"),
+    /// What its package says, without what Debian adds.
+    pub(crate) fn version(self) -> String {
+        self.origin.version(match self.program {
+            Program::Docker(_) | Program::Build(_) => "docker.io",
+            Program::Containerd | Program::Cri => "containerd",
+            Program::Podman => "podman",
+            Program::Skopeo => "skopeo",
+            Program::Buildah => "buildah",
+            Program::Crane => "crane",
+            Program::Oras => "oras",
+            Program::Regctl => "regctl",
+            Program::Distribution => "docker-registry",
+            Program::SigRepo => return env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// A name for files and sockets of its own.
+    fn slug(self) -> String {
+        format!("{:?}-{:?}", self.program, self.origin).to_lowercase().replace(['(', ')'], "-")
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let version = self.version();
+        match self.program {
+            Program::Docker(ImageStore::Classic) => write!(out, "dockerd {version}"),
+            Program::Docker(ImageStore::Containerd) => write!(out, "dockerd {version}, containerd store"),
+            Program::Build(ImageStore::Classic) => write!(out, "docker build {version}"),
+            Program::Build(ImageStore::Containerd) => write!(out, "docker build {version}, containerd store"),
+            Program::Containerd => write!(out, "containerd {version}"),
+            Program::Cri => write!(out, "containerd {version}, CRI"),
+            Program::Podman => write!(out, "podman {version}"),
+            Program::Skopeo => write!(out, "skopeo {version}"),
+            Program::Buildah => write!(out, "buildah {version}"),
+            Program::Crane => write!(out, "crane {version}"),
+            Program::Oras => write!(out, "oras {version}"),
+            Program::Regctl => write!(out, "regctl {version}"),
+            Program::Distribution => write!(out, "distribution {version} as a cache"),
+            Program::SigRepo => write!(out, "sig-repo as a cache"),
         }
     }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "<{self}>")
+    }
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 4] = [Self::Mirror, Self::Strict, Self::Direct, Self::DirectByName];
 }
 
 impl Pull<'_> {
@@ -151,7 +243,8 @@ impl Pull<'_> {
         let watch = world.hub.watch();
         self.run(world).expect(&format!("{self:?}"));
         let held = self.client.held(world);
-        assert!(held.contains(digest), "{self:?} has not got {digest}:\n{held}");
+        let wanted = if self.client.builds() { docker::BUILT } else { digest };
+        assert!(held.contains(wanted), "{self:?} has not got {wanted}:\n{held}");
         watch.assert_nobody_went_round(&format!("{self:?}"));
     }
 
@@ -162,7 +255,7 @@ impl Pull<'_> {
         let ran = self.run(world);
         assert!(!ran.ok, "{self:?} came:\n{}", ran.output);
         watch.assert_nobody_went_round(&format!("{self:?}"));
-        if self.client.prints_reasons(self.mode, self.reference) {
+        if let Some(reason) = self.client.prints(self.mode, self.door, self.reference, reason) {
             assert!(ran.output.contains(reason), "{self:?} does not say {reason:?}:\n{}", ran.output);
         }
     }
@@ -175,42 +268,19 @@ impl Pull<'_> {
         for digest in [&image.single, &image.index, &image.child] {
             assert!(!held.contains(digest.as_str()), "{self:?} left {digest}:\n{held}");
         }
+        assert!(!(self.client.builds() && held.contains(docker::BUILT)), "{self:?} built:\n{held}");
     }
 
     pub(crate) fn run(&self, world: &World) -> Ran {
-        let name = self.name(world);
-        let mut command = self.client.command(world);
-        match self.client {
-            Client::Docker => command.arg("pull").arg(&name),
-            Client::BuildKit => {
-                let context = world.scratch.join("build");
-                fs::create_dir_all(&context).unwrap();
-                // Another label each time: a build that is remembered asks nobody.
-                let text = format!("FROM {name}\nLABEL of=\"{name}\"\n");
-                fs::write(context.join("Dockerfile"), text).unwrap();
-                command.env("DOCKER_BUILDKIT", "1").args(["build", "--progress=plain", "--tag", BUILT]).arg(context)
-            }
-            Client::Containerd => {
-                command.args(["images", "pull"]);
-                match self.mode {
-                    Mode::Mirror | Mode::Strict => {
-                        let hosts = settings::containerd_hosts(&world.scratch, world.mirror, self.mode);
-                        command.arg("--hosts-dir").arg(hosts)
-                    }
-                    Mode::Direct | Mode::DirectByName => command.arg("--plain-http"),
-                };
-                command.arg(&name)
-            }
-            Client::Podman => {
-                settings::registries_conf(world.mirror, self.mode);
-                command.args(["pull", &name])
-            }
-            Client::Skopeo => {
-                settings::registries_conf(world.mirror, self.mode);
-                let mut target = std::ffi::OsString::from("dir:");
-                target.push(skopeo_directory(world));
-                command.arg("copy").arg(format!("docker://{name}")).arg(target)
-            }
+        assert!(self.client.knows(self.mode), "{self:?} is none");
+        let mut command = match self.client.program {
+            Program::Docker(store) => docker::pull(self, store, world),
+            Program::Build(store) => docker::build(self, store, world),
+            Program::Containerd => containerd::pull(self, world),
+            Program::Cri => return containerd::pull_by_cri(self, world),
+            Program::Podman | Program::Skopeo | Program::Buildah => containers::pull(self, world),
+            Program::Crane | Program::Oras | Program::Regctl => tools::pull(self, world),
+            Program::Distribution | Program::SigRepo => caches::pull(self, world),
         };
         run(&mut command)
     }
@@ -219,9 +289,13 @@ impl Pull<'_> {
     fn name(&self, world: &World) -> String {
         let host = match self.mode {
             Mode::Mirror | Mode::Strict => "docker.io".to_owned(),
-            Mode::Direct => world.mirror.to_string(),
-            Mode::DirectByName => format!("{}/docker.io", world.mirror),
+            Mode::Direct => world.doors.host(self.door),
+            Mode::DirectByName => format!("{}/docker.io", world.doors.host(self.door)),
         };
+        self.at(&host)
+    }
+
+    fn at(&self, host: &str) -> String {
         match self.reference {
             Reference::Tag(tag) => format!("{host}/{}:{tag}", self.repository),
             Reference::Digest(digest) => format!("{host}/{}@{digest}", self.repository),
@@ -229,9 +303,31 @@ impl Pull<'_> {
     }
 }
 
-/// What a build makes.
-const BUILT: &str = "built";
+const USUAL: [Client; 5] = [
+    Client::DOCKER,
+    Client::new(Program::Build(ImageStore::Classic), Origin::Installed),
+    Client::new(Program::Containerd, Origin::Installed),
+    Client::new(Program::Podman, Origin::Installed),
+    Client::new(Program::Skopeo, Origin::Installed),
+];
 
-fn skopeo_directory(world: &World) -> PathBuf {
-    world.scratch.join("skopeo")
-}
+/// With the long matrices only: builds between those above, or that have to be compiled.
+const MORE: [Client; 17] = [
+    Client::new(Program::Docker(ImageStore::Classic), Origin::Trixie),
+    Client::new(Program::Docker(ImageStore::Containerd), Origin::Trixie),
+    Client::new(Program::Docker(ImageStore::Classic), Origin::Sid),
+    Client::new(Program::Docker(ImageStore::Containerd), Origin::Sid),
+    Client::new(Program::Build(ImageStore::Classic), Origin::Sid),
+    Client::new(Program::Build(ImageStore::Containerd), Origin::Sid),
+    Client::new(Program::Containerd, Origin::Trixie),
+    Client::new(Program::Containerd, Origin::Sid),
+    Client::new(Program::Cri, Origin::Sid),
+    Client::new(Program::Podman, Origin::Sid),
+    Client::new(Program::Skopeo, Origin::Sid),
+    Client::new(Program::Buildah, Origin::Installed),
+    Client::new(Program::Crane, Origin::Sid),
+    Client::new(Program::Oras, Origin::Sid),
+    Client::new(Program::Distribution, Origin::Installed),
+    Client::new(Program::SigRepo, Origin::Installed),
+    Client::new(Program::Regctl, Origin::Compiled),
+];

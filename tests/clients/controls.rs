@@ -1,7 +1,8 @@
 //! The suite's own proof that it can fail: where nothing stops a client it reaches the stand-in, and is seen there.
 
 use crate::{
-    clients::{Client, Mode, Pull, Reference},
+    clients::{Client, ImageStore, Mode, Origin, Program, Pull, Reference},
+    doors::Door,
     hub::{Caller, listed},
     world::inside,
 };
@@ -12,21 +13,22 @@ use crate::{
 #[ignore = "needs root and real clients: tests/run"]
 fn with_the_mirror_dead_every_client_goes_round_and_is_seen() {
     inside(|world| {
-        for client in Client::ALL {
+        for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             for by_digest in [false, true] {
                 let image = world.registry.publish("v1");
                 let tag = if client.keeps_the_index() { "v1-multi" } else { "v1" };
                 let digest = if client.keeps_the_index() { &image.index } else { &image.single };
                 let reference = if by_digest { Reference::Digest(digest) } else { Reference::Tag(tag) };
-                let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+                let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
                 let watch = world.hub.watch();
                 pull.run(world).expect(&format!("{pull:?}"));
-                assert!(client.held(world).contains(digest), "{pull:?}");
+                let left = if client.builds() { "built:latest" } else { digest.as_str() };
+                assert!(client.held(world).contains(left), "{pull:?}");
                 let seen = watch.by(Caller::Client);
                 assert!(seen.iter().any(|entry| entry.line.contains("/manifests/")), "{pull:?}:\n{}", listed(&seen));
                 assert!(watch.by(Caller::Mirror).is_empty());
                 client.empty(world);
-                assert!(!client.held(world).contains(digest), "{pull:?}");
+                assert!(!client.held(world).contains(left), "{pull:?}");
             }
         }
     });
@@ -36,10 +38,13 @@ fn with_the_mirror_dead_every_client_goes_round_and_is_seen() {
 #[ignore = "needs root and real clients: tests/run"]
 fn with_the_mirror_dead_a_build_goes_round_and_is_seen() {
     inside(|world| {
-        let (client, image) = (Client::BuildKit, world.registry.publish("v1"));
+        let (client, image) =
+            (Client::new(Program::Build(ImageStore::Classic), Origin::Installed), world.registry.publish("v1"));
         let reference = Reference::Tag(&image.tag);
         let watch = world.hub.watch();
-        Pull { client, mode: Mode::Mirror, repository: &image.repository, reference }.run(world).expect("docker build");
+        Pull { client, mode: Mode::Mirror, door: Door::Plain, repository: &image.repository, reference }
+            .run(world)
+            .expect("docker build");
         assert!(client.held(world).contains("built:latest"));
         let seen = watch.by(Caller::Client);
         assert!(seen.iter().any(|entry| entry.line.contains("/manifests/v1")), "{}", listed(&seen));

@@ -5,6 +5,7 @@ use std::{fs, io::Write};
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
+    doors::Door,
     hub::Fault,
     mirror::Mirror,
     process::run,
@@ -26,15 +27,13 @@ fn an_upstream_that_fails_is_a_refusal() {
             (Fault::Status(429), "could not be asked: rate-limited"),
         ];
         for (fault, reason) in faults {
-            for client in Client::ALL {
+            for (client, mode) in Client::all_by(modes()) {
                 let image = world.registry.publish("v1");
                 mirror.submit(&world.signer, &image.single, &image.tag);
                 let faulty = world.hub.fail(fault);
-                for mode in modes() {
-                    for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
-                        let pull = Pull { client, mode: *mode, repository: &image.repository, reference };
-                        pull.is_refused(world, &image, reason);
-                    }
+                for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
+                    let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
+                    pull.is_refused(world, &image, reason);
                 }
                 drop(faulty);
             }
@@ -48,13 +47,13 @@ fn an_upstream_that_fails_is_a_refusal() {
 fn an_upstream_that_says_nothing_is_a_refusal() {
     inside(|world| {
         let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
-        let clients = if everything() { &Client::ALL[..] } else { &[Client::Docker] };
-        for client in clients {
+        let clients = if everything() { Client::all_by(&[Mode::Mirror]) } else { vec![(Client::DOCKER, Mode::Mirror)] };
+        for (client, mode) in clients {
             let image = world.registry.publish("v1");
             mirror.submit(&world.signer, &image.single, &image.tag);
             let _faulty = world.hub.fail(Fault::Silence);
             let reference = Reference::Tag(&image.tag);
-            let pull = Pull { client: *client, mode: Mode::Mirror, repository: &image.repository, reference };
+            let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
             pull.is_refused(world, &image, "could not be asked: timeout");
         }
     });
@@ -69,7 +68,13 @@ fn an_upstream_that_recovers_is_asked_again() {
         let image = world.registry.publish("v1");
         mirror.submit(&world.signer, &image.single, &image.tag);
         let reference = Reference::Tag(&image.tag);
-        let pull = Pull { client: Client::Docker, mode: Mode::Mirror, repository: &image.repository, reference };
+        let pull = Pull {
+            client: Client::DOCKER,
+            mode: Mode::Mirror,
+            door: Door::Plain,
+            repository: &image.repository,
+            reference,
+        };
         let faulty = world.hub.fail(Fault::Status(500));
         pull.is_refused(world, &image, "refused");
         drop(faulty);
@@ -92,20 +97,23 @@ fn a_store_that_fails_is_a_refusal() {
         run(&mut mount).expect("mount");
 
         let mirror = Mirror::start_in(world, directory, &[("POLICY_DEFAULT", "enforce")]);
-        let images: Vec<_> = cells().map(|cell| (cell, world.registry.publish("v1"))).collect();
+        let images: Vec<_> =
+            Client::all_by(modes()).into_iter().map(|cell| (cell, world.registry.publish("v1"))).collect();
         for (_, image) in &images {
             mirror.submit(&world.signer, &image.single, &image.tag);
         }
         fill(&mirror.directory().join("data"));
         for ((client, mode), image) in &images {
             for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
-                let pull = Pull { client: *client, mode: *mode, repository: &image.repository, reference };
+                let pull =
+                    Pull { client: *client, mode: *mode, door: Door::Plain, repository: &image.repository, reference };
                 pull.is_refused(world, image, STORE_FAILED);
             }
             // What was never signed is not let through in the confusion either.
             let pull = Pull {
                 client: *client,
                 mode: *mode,
+                door: Door::Plain,
                 repository: &image.repository,
                 reference: Reference::Tag(&image.index_tag),
             };
@@ -127,8 +135,4 @@ fn fill(directory: &std::path::Path) {
 
 fn modes() -> &'static [Mode] {
     if everything() { &[Mode::Mirror, Mode::Direct] } else { &[Mode::Mirror] }
-}
-
-fn cells() -> impl Iterator<Item = (Client, Mode)> {
-    Client::ALL.into_iter().flat_map(|client| modes().iter().map(move |mode| (client, *mode)))
 }

@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
+    doors::Door,
     mirror::Mirror,
     world::{World, free_address, inside},
 };
@@ -24,21 +25,22 @@ fn a_refusal_holds_behind_a_hop_that_loses_the_reason_phrase() {
         let behind = free_address();
         let _hop = Hop::start(world, behind);
         let mirror = Mirror::start_at(world, behind, &[("POLICY_DEFAULT", "enforce")]);
-        for client in Client::ALL {
+        for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             let (signed, other) = (world.registry.publish("v1"), world.registry.publish("v1"));
             mirror.submit(&world.signer, &signed.single, &signed.tag);
             for reference in [Reference::Tag(&signed.tag), Reference::Digest(&signed.single)] {
-                Pull { client, mode: Mode::Mirror, repository: &signed.repository, reference }
+                Pull { client, mode, door: Door::Dropping, repository: &signed.repository, reference }
                     .comes(world, &signed.single);
                 client.empty(world);
             }
             for reference in
                 [Reference::Tag(&other.tag), Reference::Digest(&other.single), Reference::Tag(&other.index_tag)]
             {
-                // containerd has only the phrase to print, so it says no more than the status.
-                let reason = if client == Client::Containerd { "300 Multiple Choices" } else { "no valid signature" };
-                Pull { client, mode: Mode::Mirror, repository: &other.repository, reference }
-                    .is_refused(world, &other, reason);
+                Pull { client, mode, door: Door::Dropping, repository: &other.repository, reference }.is_refused(
+                    world,
+                    &other,
+                    "no valid signature",
+                );
             }
         }
     });
@@ -51,7 +53,7 @@ struct Hop {
 
 impl Hop {
     fn start(world: &World, mirror: SocketAddr) -> Self {
-        let listener = world.runtime.block_on(TcpListener::bind(world.mirror)).unwrap();
+        let listener = world.runtime.block_on(TcpListener::bind(world.doors.address(Door::Dropping))).unwrap();
         Self { task: world.runtime.spawn(forward_all(listener, mirror)) }
     }
 }

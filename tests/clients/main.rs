@@ -20,7 +20,7 @@
 //!
 //! - dockerd and containerd want absolute paths, and sockets whose path is under 108 bytes: all state is in `/run`.
 //! - `/run` is a tmpfs, and overlay2 works on it. With `--bridge=none` and no iptables dockerd needs nothing else.
-//! - containerd's `opt` plugin creates `/opt/containerd` wherever its root is; it is off here, as is the CRI plugin.
+//! - containerd's `opt` plugin creates `/opt/containerd` wherever its root is; it is off here.
 //! - docker finds its credentials through `DOCKER_CONFIG`, skopeo its cache under `/var/lib/containers` whatever its
 //!   flags say: hence the overlay there.
 
@@ -29,6 +29,7 @@
 mod accounts;
 mod clients;
 mod controls;
+mod doors;
 mod faults;
 mod hop;
 mod http;

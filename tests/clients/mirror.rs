@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    doors::Door,
     process::{self, Daemon, run},
     signing::Signer,
     world::{MIRROR_NAME, World},
@@ -51,9 +52,9 @@ impl<'a> Mirror<'a> {
     }
 
     pub(crate) fn start_in(world: &'a World, directory: PathBuf, settings: &[(&str, &str)]) -> Self {
-        let port = world.mirror.port().to_string();
+        let port = world.doors.address(Door::Plain).port().to_string();
         let settings = [&[("PORT", &*port)][..], settings].concat();
-        Self::launch(world, directory, format!("http://{}", world.mirror), &settings)
+        Self::launch(world, directory, world.doors.url(Door::Plain), &settings)
     }
 
     fn launch(world: &'a World, directory: PathBuf, url: String, settings: &[(&str, &str)]) -> Self {

@@ -100,11 +100,23 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{} ended with {status} before it was ready:\n{}", self.name, self.tail());
             }
-            assert!(asked < START_LIMIT, "{} is not ready after {START_LIMIT:?}:\n{}", self.name, self.tail());
-            let mut lines = self.log.lines.lock();
-            self.log.grew.wait_for(&mut lines, POLL);
-            asked += POLL;
+            self.wait_a_little(&mut asked);
         }
+    }
+
+    /// The same for one that has been ready before, and may be shared.
+    pub(crate) fn wait_for(&self, done: impl Fn() -> bool) {
+        let mut asked = Duration::ZERO;
+        while !done() {
+            self.wait_a_little(&mut asked);
+        }
+    }
+
+    fn wait_a_little(&self, asked: &mut Duration) {
+        assert!(*asked < START_LIMIT, "{} is not ready after {START_LIMIT:?}:\n{}", self.name, self.tail());
+        let mut lines = self.log.lines.lock();
+        self.log.grew.wait_for(&mut lines, POLL);
+        *asked += POLL;
     }
 
     pub(crate) fn id(&self) -> Pid {

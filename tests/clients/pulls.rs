@@ -2,7 +2,8 @@
 //! the digest that it has upstream. What is not stays away, the client says why, and nobody asked the Hub.
 
 use crate::{
-    clients::{Client, Mode, Pull, Reference},
+    clients::{Client, ImageStore, Mode, Origin, Program, Pull, Reference},
+    doors::Door,
     images::Image,
     mirror::{Mirror, WITH_ADMIN},
     world::{everything, inside},
@@ -47,10 +48,8 @@ fn modes() -> &'static [Mode] {
 }
 
 fn every_pull(test: impl Fn(Client, Mode)) {
-    for client in Client::ALL {
-        for mode in modes() {
-            test(client, *mode);
-        }
+    for (client, mode) in Client::all_by(modes()) {
+        test(client, mode);
     }
 }
 
@@ -62,7 +61,13 @@ fn signed_images_come(settings: &[(&str, &str)], tag: &str) {
             mirror.submit(&world.signer, &image.single, &image.tag);
             mirror.submit(&world.signer, &image.index, &image.index_tag);
             for target in Target::ALL {
-                let pull = Pull { client, mode, repository: &image.repository, reference: target.reference(&image) };
+                let pull = Pull {
+                    client,
+                    mode,
+                    door: Door::Plain,
+                    repository: &image.repository,
+                    reference: target.reference(&image),
+                };
                 pull.comes(world, target.digest(&image, client));
                 client.empty(world);
             }
@@ -76,7 +81,13 @@ fn unsigned_images_stay_refused(settings: &[(&str, &str)], tag: &str, targets: &
         every_pull(|client, mode| {
             let image = world.registry.publish(tag);
             for target in targets {
-                let pull = Pull { client, mode, repository: &image.repository, reference: target.reference(&image) };
+                let pull = Pull {
+                    client,
+                    mode,
+                    door: Door::Plain,
+                    repository: &image.repository,
+                    reference: target.reference(&image),
+                };
                 pull.is_refused(world, &image, "no valid signature");
             }
         });
@@ -120,7 +131,13 @@ fn unsigned_images_come_where_they_are_only_audited() {
         every_pull(|client, mode| {
             let image = world.registry.publish("v1");
             for target in Target::ALL {
-                let pull = Pull { client, mode, repository: &image.repository, reference: target.reference(&image) };
+                let pull = Pull {
+                    client,
+                    mode,
+                    door: Door::Plain,
+                    repository: &image.repository,
+                    reference: target.reference(&image),
+                };
                 pull.comes(world, target.digest(&image, client));
                 client.empty(world);
             }
@@ -137,7 +154,13 @@ fn a_tag_pulled_again_is_decided_again() {
         every_pull(|client, mode| {
             let image = world.registry.publish("preview-1");
             let record = mirror.submit(&world.signer, &image.single, &image.tag);
-            let pull = Pull { client, mode, repository: &image.repository, reference: Reference::Tag(&image.tag) };
+            let pull = Pull {
+                client,
+                mode,
+                door: Door::Plain,
+                repository: &image.repository,
+                reference: Reference::Tag(&image.tag),
+            };
             pull.comes(world, &image.single);
             pull.comes(world, &image.single);
             mirror.curl(["--request", "DELETE"], &format!("signatures/{record}"));
@@ -153,7 +176,7 @@ fn a_tag_pulled_again_is_decided_again() {
 fn the_base_image_of_a_build_is_a_pull() {
     inside(|world| {
         let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
-        let client = Client::BuildKit;
+        let client = Client::new(Program::Build(ImageStore::Classic), Origin::Installed);
         for mode in modes() {
             let (signed, other) = (world.registry.publish("v1"), world.registry.publish("v1"));
             mirror.submit(&world.signer, &signed.single, &signed.tag);
@@ -161,13 +184,14 @@ fn the_base_image_of_a_build_is_a_pull() {
             for reference in
                 [Reference::Tag(&signed.tag), Reference::Digest(&signed.single), Reference::Tag(&signed.index_tag)]
             {
-                Pull { client, mode: *mode, repository: &signed.repository, reference }.comes(world, "built:latest");
+                Pull { client, mode: *mode, door: Door::Plain, repository: &signed.repository, reference }
+                    .comes(world, "built:latest");
                 client.empty(world);
             }
             for reference in
                 [Reference::Tag(&other.tag), Reference::Digest(&other.single), Reference::Tag(&other.index_tag)]
             {
-                let pull = Pull { client, mode: *mode, repository: &other.repository, reference };
+                let pull = Pull { client, mode: *mode, door: Door::Plain, repository: &other.repository, reference };
                 pull.is_refused(world, &other, "no valid signature");
                 assert_eq!(client.held(world), "", "{pull:?}");
             }

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
+    doors::Door,
     hub::Caller,
     mirror::{Mirror, WITH_ADMIN},
     process::run,
@@ -25,19 +26,19 @@ fn openssl_signs_and_curl_submits_until_the_key_is_revoked() {
         let image = world.registry.publish("preview-1");
         mirror.submit(&signer, &image.single, &image.tag);
         mirror.submit(&signer, &image.index, &image.index_tag);
-        for client in Client::ALL {
+        for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
-                let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+                let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
                 pull.comes(world, &image.single);
                 client.empty(world);
             }
         }
         mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
-        for client in Client::ALL {
+        for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             for reference in
                 [Reference::Tag(&image.tag), Reference::Digest(&image.single), Reference::Digest(&image.child)]
             {
-                let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+                let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
                 pull.is_refused(world, &image, "refused");
             }
         }
@@ -60,21 +61,20 @@ fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
         let added = serde_json::json!({"name": "release", "public_key": public_key}).to_string();
         let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
         let key_id = added["key_id"].as_str().expect("the key's id").to_owned();
-        for client in Client::ALL {
-            for mode in [Mode::Mirror, Mode::Direct] {
-                let pull = |repository, tag| Pull { client, mode, repository, reference: Reference::Tag(tag) };
-                pull(&image.repository, &image.tag).comes(world, &image.single);
-                client.empty(world);
-                let chosen = if client.keeps_the_index() { &image.index } else { &image.child };
-                pull(&image.repository, &image.index_tag).comes(world, chosen);
-                client.empty(world);
-                pull(&other.repository, &other.tag).is_refused(world, &other, "no valid signature");
-            }
+        for (client, mode) in Client::all_by(&[Mode::Mirror, Mode::Direct]) {
+            let pull =
+                |repository, tag| Pull { client, mode, door: Door::Plain, repository, reference: Reference::Tag(tag) };
+            pull(&image.repository, &image.tag).comes(world, &image.single);
+            client.empty(world);
+            let chosen = if client.keeps_the_index() { &image.index } else { &image.child };
+            pull(&image.repository, &image.index_tag).comes(world, chosen);
+            client.empty(world);
+            pull(&other.repository, &other.tag).is_refused(world, &other, "no valid signature");
         }
         mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
-        for client in Client::ALL {
+        for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             let reference = Reference::Tag(&image.tag);
-            let pull = Pull { client, mode: Mode::Mirror, repository: &image.repository, reference };
+            let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };
             pull.is_refused(world, &image, "refused");
         }
     });
@@ -109,7 +109,7 @@ impl Cosign {
     }
 
     fn command(&self, world: &World) -> std::process::Command {
-        let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/cosign/usr/bin/cosign");
+        let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/trixie/usr/bin/cosign");
         let mut command = world.command(program);
         command.env("COSIGN_PASSWORD", "").current_dir(&self.directory);
         command

@@ -3,27 +3,27 @@
 
 use crate::{
     clients::{Client, Mode, Pull, Reference},
+    doors::Door,
     mirror::Mirror,
     world::inside,
 };
 
-/// The way in that stays open for dockerd of this age: its setting has no strict form, a name of ours in the reference
-/// leaves it nowhere else to go.
-const STRICT: [(Client, Mode); 4] = [
-    (Client::Docker, Mode::Direct),
-    (Client::Containerd, Mode::Strict),
-    (Client::Podman, Mode::Strict),
-    (Client::Skopeo, Mode::Strict),
-];
+/// Where a client's setting has no strict form, a name of ours in the reference leaves it nowhere else to go.
+fn strict() -> Vec<(Client, Mode, Door)> {
+    let way = |client: Client| {
+        if client.knows(Mode::Strict) { (client, Mode::Strict, Door::Tls) } else { (client, Mode::Direct, Door::Plain) }
+    };
+    Client::all().into_iter().map(way).collect()
+}
 
 #[test]
 #[ignore = "needs root and real clients: tests/run"]
 fn with_the_mirror_dead_a_strict_client_stays() {
     inside(|world| {
         let image = world.registry.publish("v1");
-        for (client, mode) in STRICT {
+        for (client, mode, door) in strict() {
             for reference in [Reference::Tag(&image.tag), Reference::Digest(&image.single)] {
-                Pull { client, mode, repository: &image.repository, reference }.is_refused(
+                Pull { client, mode, door, repository: &image.repository, reference }.is_refused(
                     world,
                     &image,
                     "connection refused",
@@ -39,15 +39,15 @@ fn with_the_mirror_dead_a_strict_client_stays() {
 fn a_strict_client_gets_what_is_signed_and_no_more() {
     inside(|world| {
         let mirror = Mirror::start_over_tls(world, &[("POLICY_DEFAULT", "enforce")]);
-        for (client, mode) in STRICT.into_iter().filter(|(_, mode)| *mode == Mode::Strict) {
+        for (client, mode, door) in strict().into_iter().filter(|(_, mode, _)| *mode == Mode::Strict) {
             let (signed, other) = (world.registry.publish("v1"), world.registry.publish("v1"));
             mirror.submit(&world.signer, &signed.single, &signed.tag);
             for reference in [Reference::Tag(&signed.tag), Reference::Digest(&signed.single)] {
-                Pull { client, mode, repository: &signed.repository, reference }.comes(world, &signed.single);
+                Pull { client, mode, door, repository: &signed.repository, reference }.comes(world, &signed.single);
                 client.empty(world);
             }
             for reference in [Reference::Tag(&other.tag), Reference::Digest(&other.single)] {
-                Pull { client, mode, repository: &other.repository, reference }.is_refused(
+                Pull { client, mode, door, repository: &other.repository, reference }.is_refused(
                     world,
                     &other,
                     "no valid signature",

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     clients::Daemons,
+    doors::Doors,
     http::Http,
     hub::{ACCOUNT, Hub, certificate::Authority},
     images::Registry,
@@ -30,6 +31,8 @@ use crate::{
 
 mod namespace;
 
+pub(crate) use namespace::mount;
+
 pub(crate) struct World {
     pub(crate) scratch: PathBuf,
     pub(crate) hub: Hub,
@@ -37,8 +40,8 @@ pub(crate) struct World {
     pub(crate) daemons: Daemons,
     /// Trusted by every mirror from its start.
     pub(crate) signer: Signer,
-    /// Where the clients have been told that the mirror is, whether or not one is running.
-    pub(crate) mirror: SocketAddr,
+    /// Where the clients are told that the mirror is.
+    pub(crate) doors: Doors,
     /// The stand-in serves on it.
     pub(crate) runtime: Runtime,
 }
@@ -138,15 +141,14 @@ impl World {
 
         let runtime = Runtime::new().unwrap();
         let http = Http::new(runtime.handle().clone());
-        let mirror = free_address();
         let registry = Registry::start(&scratch, http);
         let hub = Hub::start(&runtime, &authority, registry.address(), [CLIENTS_HUB, MIRRORS_HUB]);
-        let daemons = Daemons::start(&scratch, mirror);
+        let daemons = Daemons::new(&scratch);
         let (certificate, key) = authority.issue(&[MIRROR_NAME]);
         fs::write(scratch.join("mirror.crt"), certificate.pem()).unwrap();
         fs::write(scratch.join("mirror.key"), key.serialize_pem()).unwrap();
         let signer = Signer::new(&scratch, "team");
-        Self { signer, scratch, hub, registry, daemons, mirror, runtime }
+        Self { signer, scratch, hub, registry, daemons, doors: Doors::new(), runtime }
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {

@@ -1,33 +1,39 @@
 //! What an operator writes down on each client's machine. Where the project has an example, that is what is tried.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use super::Mode;
+use super::{ImageStore, Mode};
 
 /// The project's own, with the host changed as its reader would.
-pub(super) fn daemon_json(mirror: SocketAddr) -> String {
+pub(super) fn daemon_json(mirror: &str, store: ImageStore) -> String {
     let text = include_str!("../../../deploy/docker/daemon.json");
     assert!(text.contains(EXAMPLE), "{text}");
-    text.replace(EXAMPLE, &format!("http://{mirror}"))
+    let mut settings: serde_json::Value = serde_json::from_str(&text.replace(EXAMPLE, mirror)).unwrap();
+    settings["features"]["containerd-snapshotter"] = (store == ImageStore::Containerd).into();
+    settings.to_string()
 }
 
-/// A directory for `--hosts-dir`.
-pub(super) fn containerd_hosts(scratch: &Path, mirror: SocketAddr, mode: Mode) -> PathBuf {
-    let hosts = scratch.join("containerd").join(if mode == Mode::Strict { "strict" } else { "mirror" });
+/// The strict setting of dockerd's containerd store, or none.
+pub(super) fn docker_hosts(strict: bool) {
+    let directory = Path::new("/etc/docker/certs.d/docker.io");
+    if strict {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("hosts.toml"), include_str!("../../../deploy/containerd/hosts.toml")).unwrap();
+    } else if directory.exists() {
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+/// A directory of hosts, as in containerd's `config_path`.
+pub(super) fn containerd_hosts(hosts: &Path, mirror: &str, mode: Mode) {
     fs::create_dir_all(hosts.join("docker.io")).unwrap();
     let text = match mode {
         Mode::Strict => include_str!("../../../deploy/containerd/hosts.toml").to_owned(),
         Mode::Mirror | Mode::Direct | Mode::DirectByName => format!(
-            "server = \"https://registry-1.docker.io\"\n\
-             [host.\"http://{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+            "server = \"https://registry-1.docker.io\"\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
         ),
     };
     fs::write(hosts.join("docker.io/hosts.toml"), text).unwrap();
-    hosts
 }
 
 /// Podman's and skopeo's settings, without whatever else the machine's packages put there.
@@ -40,12 +46,13 @@ pub(super) fn containers_image() {
     fs::write(directory.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
 }
 
-pub(super) fn registries_conf(mirror: SocketAddr, mode: Mode) {
+pub(super) fn registries_conf(mirror: &str, insecure: bool, mode: Mode) {
     let text = match mode {
         Mode::Strict => include_str!("../../../deploy/podman/registries.conf").to_owned(),
         Mode::Mirror | Mode::Direct | Mode::DirectByName => format!(
-            "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n\
-             [[registry]]\nlocation = \"{mirror}\"\ninsecure = true\n"
+            "[[registry]]\nlocation = \"docker.io\"\n\
+             [[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = {insecure}\n\
+             [[registry]]\nlocation = \"{mirror}\"\ninsecure = {insecure}\n"
         ),
     };
     fs::write("/etc/containers/registries.conf", text).unwrap();

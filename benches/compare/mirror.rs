@@ -1,0 +1,87 @@
+//! Ours: the release binary on its own store, audit and metrics on as they always are.
+
+use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    images::{Image, Key, SIGNER},
+    program::{Core, Invocation, Program},
+    server::{Kind, Server},
+    session::{Session, free_port},
+};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sig-repo");
+
+/// Gathered events are written every second.
+pub(crate) const AUDIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// One data directory, on which a process is started as often as wanted.
+pub(crate) struct Mirror {
+    data_dir: PathBuf,
+    upstream: SocketAddr,
+}
+
+impl Mirror {
+    /// A directory that trusts `key`.
+    pub(crate) fn new(session: &Session, name: &str, upstream: SocketAddr, key: &Key) -> anyhow::Result<Self> {
+        let data_dir = session.directory(name)?;
+        let trust = session.directory(&format!("{name}/trust"))?;
+        fs::write(trust.join(format!("{SIGNER}.pub")), key.public_pem()?)?;
+        Ok(Self { data_dir, upstream })
+    }
+
+    /// What it is set to. Unsigned images of no class are served as they are, so that one process
+    /// answers for both with and without verification.
+    pub(crate) fn settings(&self, addr: SocketAddr) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("HTTP_ADDR", addr.to_string().into()),
+            ("DATA_DIR", self.data_dir.clone().into()),
+            ("PROXY_REMOTEURL", format!("http://{}", self.upstream).into()),
+            ("POLICY_DEFAULT", "skip".into()),
+            ("METADATA_MAX_AGE", "10".into()),
+        ]
+    }
+
+    /// A process that is ready, and how long that took from before it was there.
+    pub(crate) fn start(&self, session: &Session) -> anyhow::Result<(Server, Duration)> {
+        let addr = free_port()?;
+        let mut invocation = Invocation::new(BINARY, &[]);
+        for (name, value) in self.settings(addr) {
+            invocation = invocation.env(name, value);
+        }
+        let ready = format!("http://{addr}/readyz");
+        let begun = session.clock.instant();
+        let mut program = Program::start(session, "sig-repo", Core::Server, &invocation)?;
+        // Asked without a pause: a pause would be in the figure.
+        while !session.http.answers(&ready) {
+            program.is_there()?;
+            session.go_on()?;
+        }
+        let took = session.clock.instant() - begun;
+        let name = format!("sig-repo {}", env!("CARGO_PKG_VERSION"));
+        Ok((Server { kind: Kind::Ours, name, addr, program }, took))
+    }
+}
+
+/// Submits the signature of `image`, which must count.
+pub(crate) fn submit(session: &Session, ours: &Server, image: &Image, key: &Key) -> anyhow::Result<()> {
+    let body = json!({
+        "image_digest": image.digest,
+        "tag": image.tag,
+        "signature": key.sign(image)?,
+        "signer": SIGNER,
+        "metadata": { "git_commit": "a1b2c3d" },
+    });
+    let headers = [("content-type", "application/json")];
+    let answer = session
+        .http
+        .try_send(Method::POST, &ours.url("/api/v1/signatures"), &headers, Bytes::from(body.to_string()))
+        .context("no answer to a signature")?;
+    let record: Value = serde_json::from_slice(&answer.body)?;
+    ensure!(record["is_valid"] == true, "a signature does not count: {record}");
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! What is measured, in the order in which it is.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::ensure;
+use clap::ValueEnum;
+
+use crate::{
+    cold, distribution,
+    images::{Image, Key, Pusher},
+    load::{self, Measured, WRK},
+    mirror::{self, BINARY, Mirror},
+    nginx,
+    server::{Expected, Server},
+    session::Session,
+    table::{Comparison, Figure, Goal, Samples, Table, Unit},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Row {
+    /// A verified manifest by digest, warm
+    Digest,
+    /// The same by tag
+    Tag,
+    /// An unsigned preview tag
+    Refusal,
+    /// The signatures of a digest, over REST
+    Query,
+    /// What verification adds to our own path
+    Tax,
+    /// A decision where nothing is in memory yet
+    Verdict,
+    /// Memory of a process that nobody asks
+    Idle,
+    /// From start to ready
+    Start,
+    /// Bytes of the binary
+    Size,
+}
+
+/// Packages of Debian that the comparison needs, and the program that each is there for.
+const PACKAGES: [(&str, &str); 3] =
+    [("wrk", WRK), ("nginx", "/usr/sbin/nginx"), ("docker-registry", "/usr/bin/docker-registry")];
+
+/// Images with a signature in the store, beside the one that loads ask for.
+const IMAGES: usize = 200;
+const STARTS: usize = 20;
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A short load that is not counted, so that caches, connections and the CPU's clock have settled.
+const WARM_UP_SECS: u64 = 1;
+
+const MANIFEST_GOAL: f64 = 0.8;
+
+struct World<'a> {
+    session: &'a Session,
+    secs: u64,
+    rounds: u64,
+    key: Key,
+    verified: Image,
+    plain: Image,
+    unsigned: Image,
+    many: Vec<Image>,
+    mirror: Mirror,
+    /// Holds the images; ends last.
+    upstream: Server,
+}
+
+pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -> anyhow::Result<Table> {
+    let wanted = |row| rows.is_empty() || rows.contains(&row);
+    installed()?;
+    let alone = wanted(Row::Verdict) || wanted(Row::Idle) || wanted(Row::Start);
+    let world = World::new(session, secs, rounds, if alone { IMAGES } else { 0 })?;
+    let mut table = Table::default();
+
+    let (ours, _) = world.mirror.start(session)?;
+    world.fill(&ours)?;
+    let against_peers = [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().any(wanted);
+    if against_peers {
+        let mut servers = vec![nginx::start(session, world.upstream.addr)?];
+        servers.push(distribution::release_2(session, world.upstream.addr)?);
+        match distribution::release_3(session, world.upstream.addr) {
+            Ok(server) => servers.push(server),
+            Err(error) => table.left_out("distribution 3", &error),
+        }
+        session.go_on()?;
+        let servers: Vec<_> = servers.iter().chain([&ours]).collect();
+        table.name_columns(servers.iter().map(|server| server.name.clone()));
+        for row in [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().filter(|row| wanted(*row)) {
+            table.comparisons.push(world.compare(row, &servers)?);
+        }
+    }
+    if wanted(Row::Tax) {
+        table.figures.push(world.tax(&ours)?);
+    }
+    ours.program.end()?;
+
+    if wanted(Row::Verdict) {
+        table.figures.extend(world.cold()?);
+    }
+    if wanted(Row::Idle) {
+        table.figures.extend(world.idle()?);
+    }
+    if wanted(Row::Start) {
+        table.figures.extend(world.starts()?);
+    }
+    if wanted(Row::Size) {
+        let bytes = fs::metadata(BINARY)?.len() as f64;
+        table.figures.push(Figure {
+            what: "the binary".to_owned(),
+            samples: Samples::new([bytes / 1e6]),
+            unit: Unit::Megabytes,
+            goal: Some(Goal::Below(25.0)),
+        });
+    }
+    Ok(table)
+}
+
+fn installed() -> anyhow::Result<()> {
+    let missing: Vec<_> =
+        PACKAGES.iter().filter(|(_, program)| !Path::new(program).exists()).map(|(package, _)| *package).collect();
+    ensure!(missing.is_empty(), "not installed: apt-get install --no-install-recommends {}", missing.join(" "));
+    ensure!(
+        std::thread::available_parallelism()?.get() >= 2,
+        "this takes two cores: one for the server, one for the load"
+    );
+    Ok(())
+}
+
+impl<'a> World<'a> {
+    fn new(session: &'a Session, secs: u64, rounds: u64, images: usize) -> anyhow::Result<Self> {
+        let upstream = distribution::upstream(session)?;
+        let pusher = Pusher::new(session, upstream.addr)?;
+        let key = Key::generate()?;
+        Ok(Self {
+            session,
+            secs,
+            rounds,
+            verified: pusher.push("preview-v1")?,
+            plain: pusher.push("v1")?,
+            unsigned: pusher.push("preview-v2")?,
+            many: (0..images).map(|n| pusher.push(&format!("preview-v3-{n}"))).collect::<Result<_, _>>()?,
+            mirror: Mirror::new(session, "data", upstream.addr, &key)?,
+            key,
+            upstream,
+        })
+    }
+
+    /// Submits every signature, and pulls every image once by its tag, as somebody does first.
+    fn fill(&self, ours: &Server) -> anyhow::Result<()> {
+        for image in self.many.iter().chain([&self.verified]) {
+            self.session.go_on()?;
+            mirror::submit(self.session, ours, image, &self.key)?;
+            ours.check(self.session, &image.path_by_tag(), &Expected::Manifest(image.manifest.clone()))?;
+        }
+        ours.check(self.session, &self.plain.path_by_tag(), &Expected::Manifest(self.plain.manifest.clone()))?;
+        ours.verified(self.session, &self.verified)
+    }
+
+    fn compare(&self, row: Row, servers: &[&Server]) -> anyhow::Result<Comparison> {
+        let manifest = Expected::Manifest(self.verified.manifest.clone());
+        let refusal = Expected::Refusal("unsigned");
+        let ours = |server: &Server| server.kind == crate::server::Kind::Ours;
+        let nginx = |server: &Server| server.kind == crate::server::Kind::Nginx;
+        let (what, goal): (&str, Option<Goal>) = match row {
+            Row::Tag => ("manifest by tag", Some(Goal::AtMost(MANIFEST_GOAL))),
+            Row::Refusal => ("refusal of an unsigned image (the others: 404)", None),
+            Row::Query => ("signatures of a digest (nginx: manifest by digest)", None),
+            _ => ("verified manifest by digest", Some(Goal::AtMost(MANIFEST_GOAL))),
+        };
+        let absent = format!("/v2/{}/manifests/absent", crate::images::REPOSITORY);
+        let asked = |server: &Server| match row {
+            Row::Tag => Some((self.verified.path_by_tag(), manifest.clone())),
+            Row::Refusal if ours(server) => Some((self.unsigned.path_by_tag(), refusal.clone())),
+            Row::Refusal => Some((absent.clone(), refusal.clone())),
+            Row::Query if ours(server) => {
+                let path = format!("/api/v1/signatures?digest={}", self.verified.digest);
+                Some((path, Expected::Json("\"is_valid\":true".to_owned())))
+            }
+            Row::Query if !nginx(server) => None,
+            _ => Some((self.verified.path(), manifest.clone())),
+        };
+        let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); servers.len()];
+        for round in 0..=self.rounds {
+            eprintln!("{what}: round {round} of {}", self.rounds);
+            for (server, measured) in servers.iter().zip(&mut rounds) {
+                let Some((path, expected)) = asked(server) else { continue };
+                let secs = if round == 0 { WARM_UP_SECS } else { self.secs };
+                let load = load::run(self.session, server, &path, &expected, secs)?;
+                if round > 0 {
+                    measured.push(load);
+                }
+            }
+        }
+        if let (Row::Digest | Row::Tag, Some(ours)) = (row, servers.iter().find(|server| ours(server))) {
+            ours.verified(self.session, &self.verified)?;
+        }
+        Ok(Comparison { what: what.to_owned(), rounds, goal })
+    }
+
+    /// The same process, an image that was verified against one of which nothing is asked; in pairs, since the machine
+    /// changes more from minute to minute than these two differ.
+    fn tax(&self, ours: &Server) -> anyhow::Result<Figure> {
+        let load = |image: &Image, secs| {
+            let expected = Expected::Manifest(image.manifest.clone());
+            load::run(self.session, ours, &image.path(), &expected, secs)
+        };
+        let mut taxes = Vec::new();
+        load(&self.verified, WARM_UP_SECS)?;
+        load(&self.plain, WARM_UP_SECS)?;
+        let pairs = 2 * self.rounds;
+        for pair in 1..=pairs {
+            eprintln!("tax of verification: pair {pair} of {pairs}");
+            let (verified, plain) = if pair % 2 == 0 {
+                let verified = load(&self.verified, self.secs)?;
+                (verified, load(&self.plain, self.secs)?)
+            } else {
+                let plain = load(&self.plain, self.secs)?;
+                (load(&self.verified, self.secs)?, plain)
+            };
+            taxes.push((verified.cpu / plain.cpu - 1.0) * 100.0);
+        }
+        ours.verified(self.session, &self.verified)?;
+        Ok(Figure {
+            what: "tax of verification, CPU (a verified image against one under `skip`)".to_owned(),
+            samples: Samples::new(taxes),
+            unit: Unit::Percent,
+            goal: Some(Goal::Below(3.0)),
+        })
+    }
+
+    fn cold(&self) -> anyhow::Result<[Figure; 2]> {
+        eprintln!("cold verdicts");
+        let (verdicts, decisions) = cold::measure(self.session, &self.mirror, &self.many)?;
+        let figure =
+            |what: &str, samples, goal| Figure { what: what.to_owned(), samples, unit: Unit::Milliseconds, goal };
+        Ok([
+            figure("a cold verdict from the store", verdicts, Some(Goal::Below(0.2))),
+            figure("a cold pull by digest, decided (manifest, tags, verdict, audit)", decisions, None),
+        ])
+    }
+
+    fn idle(&self) -> anyhow::Result<[Figure; 2]> {
+        eprintln!("idle memory");
+        let (ours, _) = self.mirror.start(self.session)?;
+        let begun = ours.program.memory()?;
+        self.session.rest(IDLE)?;
+        let rested = ours.program.memory()?;
+        ours.program.end()?;
+        let figure = |what: &str, bytes: u64| Figure {
+            what: what.to_owned(),
+            samples: Samples::new([bytes as f64 / f64::from(1 << 20)]),
+            unit: Unit::Mebibytes,
+            goal: Some(Goal::AtMost(64.0)),
+        };
+        Ok([figure("memory when ready", begun), figure("memory after 10 s idle", rested)])
+    }
+
+    fn starts(&self) -> anyhow::Result<[Figure; 2]> {
+        eprintln!("starts");
+        let (mut again, mut first) = (Vec::new(), Vec::new());
+        for n in 0..STARTS {
+            let (ours, took) = self.mirror.start(self.session)?;
+            again.push(took.as_secs_f64() * 1e3);
+            ours.program.end()?;
+            let fresh = Mirror::new(self.session, &format!("fresh-{n}"), self.upstream.addr, &self.key)?;
+            let (ours, took) = fresh.start(self.session)?;
+            first.push(took.as_secs_f64() * 1e3);
+            ours.program.end()?;
+        }
+        let figure = |what: &str, samples, goal| Figure {
+            what: what.to_owned(),
+            samples: Samples::new(samples),
+            unit: Unit::Milliseconds,
+            goal,
+        };
+        Ok([
+            figure("start to ready", again, Some(Goal::AtMost(50.0))),
+            figure("start to ready, the first on an empty directory", first, None),
+        ])
+    }
+}

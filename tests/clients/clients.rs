@@ -44,7 +44,7 @@ pub(crate) enum Program {
     Crane,
     Oras,
     Regctl,
-    /// A pull-through cache whose upstream we are, and crane that pulls from it.
+    /// A pull-through cache whose upstream we are, and skopeo that pulls from it.
     Distribution,
     /// The same with an instance of ourselves that enforces nothing but what is always enforced.
     SigRepo,
@@ -148,6 +148,8 @@ impl Client {
             {
                 None
             }
+            // It tells its own clients that there is no such manifest, or nothing.
+            Program::Distribution => None,
             // The phrase is all that they print.
             Program::Containerd | Program::Cri | Program::Build(_) | Program::Docker(ImageStore::Containerd)
                 if mode == Mode::Mirror && door == Door::Dropping =>

@@ -1,5 +1,5 @@
-//! Caches that have us for an upstream, and crane, which pulls from them. A cache prints nothing; what crane prints is
-//! what the cache has made of our answer.
+//! Caches that have us for an upstream, and skopeo, which pulls from them without asking twice. A cache prints nothing;
+//! what skopeo prints is what the cache has made of our answer.
 
 use std::{
     fs,
@@ -8,9 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Client, Origin, Program, Pull, tools};
+use super::{Client, Program, Pull};
 use crate::{
     http::Http,
+    images::digest_of,
     process::{self, Daemon},
     world::{World, free_address},
 };
@@ -26,18 +27,20 @@ pub(super) fn pull(pull: &Pull<'_>, world: &World) -> Command {
         let start = || Arc::new(Cache::start(pull, world));
         Arc::clone(running.entry((pull.client, pull.door)).or_insert_with(start))
     };
-    let target = tools::layout(pull.client, world);
-    tools::crane(Origin::Sid, &pull.at(&cache.address), true, &target, world)
+    let mut command = world.command("skopeo");
+    command.args(["copy", "--all", "--src-tls-verify=false"]).arg(format!("docker://{}", pull.at(&cache.address)));
+    command.arg(format!("dir:{}", pulled(pull.client, world).display()));
+    command
 }
 
-/// What crane got, and what the cache keeps where that can be seen.
+/// What skopeo got, and what the cache keeps where that can be seen.
 pub(super) fn held(client: Client, world: &World) -> String {
-    tools::held(client, world) + &digests_below(&home(client, world))
+    let manifest = fs::read(pulled(client, world).join("manifest.json"));
+    manifest.map_or_else(|_| String::new(), |manifest| digest_of(&manifest)) + &digests_below(&home(client, world))
 }
 
 /// Ends those that run: the next pull finds an empty one.
 pub(super) fn empty(client: Client, world: &World) {
-    tools::empty(client, world);
     world.daemons.caches.lock().retain(|(of, _), _| *of != client);
     if home(client, world).exists() {
         fs::remove_dir_all(home(client, world)).unwrap();
@@ -99,6 +102,10 @@ fn digests_below(directory: &Path) -> String {
         }
     }
     found
+}
+
+fn pulled(client: Client, world: &World) -> PathBuf {
+    home(client, world).join("pulled")
 }
 
 fn home(client: Client, world: &World) -> PathBuf {

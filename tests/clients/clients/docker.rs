@@ -1,6 +1,6 @@
 //! dockerd, by its own command line program.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use super::{ImageStore, Mode, Origin, Pull, settings};
 use crate::{process::run, world::World};
@@ -57,5 +57,14 @@ fn command(origin: Origin, store: ImageStore, world: &World) -> Command {
     let dockerd = world.daemons.dockerd(origin, store);
     let mut command = dockerd.origin_of_its_client().command("docker", world);
     command.arg("--host").arg(dockerd.host());
+    if let Some(tree) = dockerd.origin_of_its_client().tree() {
+        // Without it a docker of this age builds nothing.
+        let plugins = world.scratch.join("home/.docker/cli-plugins");
+        fs::create_dir_all(&plugins).unwrap();
+        let [buildx, link] = [tree.join("usr/libexec/docker/cli-plugins/docker-buildx"), plugins.join("docker-buildx")];
+        if !link.exists() {
+            symlink(buildx, link).unwrap();
+        }
+    }
     command
 }

@@ -1,13 +1,9 @@
 //! Tools that know no mirrors and go where the reference says. Each copies into a directory of its own in the layout
 //! that the image specification gives for one.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
-use super::{Client, Origin, Program, Pull};
+use super::{Client, Program, Pull};
 use crate::world::World;
 
 pub(super) fn pull(pull: &Pull<'_>, world: &World) -> Command {
@@ -31,22 +27,21 @@ pub(super) fn pull(pull: &Pull<'_>, world: &World) -> Command {
             command.args(["image", "copy"]).arg(name).arg(format!("ocidir://{}:pulled", target.display()));
             command
         }
-        _ => crane(client.origin, &name, plain, &target, world),
+        _ => {
+            let mut command = client.origin.command("crane", world);
+            if plain {
+                command.arg("--insecure");
+            }
+            command.args(["pull", "--format=oci"]).arg(name).arg(target);
+            command
+        }
     }
-}
-
-pub(super) fn crane(origin: Origin, name: &str, plain: bool, target: &Path, world: &World) -> Command {
-    let mut command = origin.command("crane", world);
-    if plain {
-        command.arg("--insecure");
-    }
-    command.args(["pull", "--format=oci", name]).arg(target);
-    command
 }
 
 /// The names of all that is in the layout, as digests.
 pub(super) fn held(client: Client, world: &World) -> String {
-    listed(&layout(client, world).join("blobs"))
+    let Ok(blobs) = fs::read_dir(layout(client, world).join("blobs/sha256")) else { return String::new() };
+    blobs.map(|blob| format!("sha256:{}\n", blob.unwrap().file_name().display())).collect()
 }
 
 pub(super) fn empty(client: Client, world: &World) {
@@ -56,19 +51,6 @@ pub(super) fn empty(client: Client, world: &World) {
     }
 }
 
-/// The files below `directory` that have a digest for a name.
-pub(super) fn listed(directory: &Path) -> String {
-    let Ok(algorithms) = fs::read_dir(directory) else { return String::new() };
-    let mut held = String::new();
-    for algorithm in algorithms.map(|entry| entry.unwrap()) {
-        for blob in fs::read_dir(algorithm.path()).unwrap() {
-            let (algorithm, blob) = (algorithm.file_name(), blob.unwrap().file_name());
-            held += &format!("{}:{}\n", algorithm.display(), blob.display());
-        }
-    }
-    held
-}
-
-pub(super) fn layout(client: Client, world: &World) -> PathBuf {
+fn layout(client: Client, world: &World) -> PathBuf {
     world.scratch.join(client.slug())
 }

@@ -28,7 +28,7 @@ pub enum ServeError {
 pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let clock = Clock::system();
     let of_log = clock.clone();
-    telemetry::init(config.log_level, move || of_log.now());
+    telemetry::init(config.log_level, move || of_log.system_time());
     config.server.limits = config.server.limits.within(open_files::raise());
     let read_keys = || KeyFiles::read(&config.trust_dir).map_err(StartError::from);
     // A directory of the operator's own may hold files that only root may read. Those inside DATA_DIR

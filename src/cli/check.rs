@@ -9,7 +9,7 @@ use crate::{app, clock::Clock, telemetry};
 pub(super) fn run(file: Option<PathBuf>) -> Result<(), anyhow::Error> {
     let config = super::configuration(file)?;
     let clock = Clock::system();
-    telemetry::init(telemetry::LogLevel::Warn, move || clock.now());
+    telemetry::init(telemetry::LogLevel::Warn, move || clock.system_time());
     // Root would be let into every directory, and gives itself up at a start.
     if !geteuid().is_root() {
         config.check_directories()?;

@@ -14,7 +14,9 @@ mod error;
 mod expiry;
 mod generations;
 mod identities;
+mod latest_time;
 mod memory;
+mod pairing;
 mod record;
 mod record_rows;
 mod schema;
@@ -39,7 +41,7 @@ use self::{
     database::Database,
     generations::Generations,
     memory::{NOTED, NotedSightings},
-    schema::{MEMORY_SCHEMA, RECORDS_SCHEMA, Schema},
+    schema::{MEMORY_SCHEMA, RECORDS_SCHEMA, STORE_ROW, Schema},
     writer::Handle,
 };
 
@@ -120,13 +122,17 @@ impl Store {
     /// The same on other storage than files.
     pub fn open_on(disk: Disk, config: &Config, clock: Clock) -> Result<(Self, Vec<StoreWriter>), StoreError> {
         let generations = Arc::new(Generations::default());
-        let open = |schema: &'static Schema, cache_bytes| {
+        let open = |schema: &'static Schema, cache_bytes, rows: &[(&str, u64)]| {
             let path = config.data_dir.join(schema.file);
-            let database = Database::open(schema, path, cache_bytes, disk.clone(), Arc::clone(&generations))?;
-            Ok::<_, StoreError>(writer::writer(database, config.reopen_after))
+            Database::open(schema, path, cache_bytes, disk.clone(), Arc::clone(&generations), rows)
         };
-        let (records, records_writer) = open(&RECORDS_SCHEMA, config.records_cache_bytes)?;
-        let (memory, memory_writer) = open(&MEMORY_SCHEMA, config.memory_cache_bytes)?;
+        pairing::expect_records(&disk, config)?;
+        let records = open(&RECORDS_SCHEMA, config.records_cache_bytes, &[(STORE_ROW, pairing::new_store(&clock))])?;
+        let belonging = pairing::of_memory(&records)?;
+        let memory = open(&MEMORY_SCHEMA, config.memory_cache_bytes, &belonging)?;
+        pairing::pair(&records, &memory, &clock)?;
+        let (records, records_writer) = writer::writer(records, config.reopen_after);
+        let (memory, memory_writer) = writer::writer(memory, config.reopen_after);
         let noted = NotedSightings::new(NOTED);
         let inner = Inner { config: config.clone(), clock, generations, records, memory, noted };
         Ok((Self { inner: Arc::new(inner) }, vec![records_writer, memory_writer]))
@@ -138,7 +144,7 @@ impl Store {
         self.inner.memory.close();
     }
 
-    /// Why the store does not answer, if one of its databases does not.
+    /// Why the store does not answer, or cannot be written, if that is so of one of its databases.
     pub fn degraded(&self) -> Option<String> {
         let of = |handle: &Handle| {
             handle.database.failure().map(|reason| format!("the {} database: {reason}", handle.database.name()))

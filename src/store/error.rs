@@ -17,6 +17,17 @@ pub enum StoreError {
     /// The database met an I/O error and answers nothing until it has been opened again.
     #[error("the {database} database does not answer: {reason}")]
     Failed { database: &'static str, reason: String },
+    /// It answers, and nothing can be written to it until there is room again.
+    #[error("the {database} database takes no writes: {reason}")]
+    NoRoom { database: &'static str, reason: String },
+    #[error(
+        "{missing} is missing or empty, and {beside} of the same store is there: without it withdrawals and revocations \
+         would be forgotten. Put it back, or remove {beside} too and begin a store without signatures",
+        missing = missing.display(), beside = beside.display()
+    )]
+    RecordsMissing { missing: PathBuf, beside: PathBuf },
+    #[error("{path} is of another store than the file beside it: put back the file that belongs there", path = path.display())]
+    OtherStore { path: PathBuf },
     #[error("the store is closed")]
     Closed,
     #[error("a row of the table {table} cannot be read: {detail}")]
@@ -50,6 +61,7 @@ impl StoreError {
     pub(super) fn repeated(&self) -> Self {
         match self {
             Self::Failed { database, reason } => Self::Failed { database, reason: reason.clone() },
+            Self::NoRoom { database, reason } => Self::NoRoom { database, reason: reason.clone() },
             _ => Self::Closed,
         }
     }

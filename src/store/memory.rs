@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use quick_cache::sync::Cache;
@@ -9,8 +11,8 @@ use super::{
     FoundEnvelope, Generation, HeldManifest, Sighting, Store, StoreError, disk,
     generations::Touched,
     schema::{
-        ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, MANIFESTS, PARENTS, SUBJECTS,
-        TAGS, decode, split_digest, time_of,
+        ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, LOST_ROW, MANIFESTS, META,
+        PARENTS, SUBJECTS, TAGS, decode, split_digest, time_of,
     },
     writer::Done,
 };
@@ -40,12 +42,20 @@ impl Store {
         if self.inner.noted.get(&seen).is_some_and(|known| known.covers(&noted)) {
             return Ok(());
         }
-        if self.inner.memory.read(|transaction| knows(transaction, &sighting))? {
+        if self.inner.memory.read(|transaction| knows(transaction, &sighting, Ages::Fresh))? {
             self.inner.noted.insert(seen, noted);
             return Ok(());
         }
         let bytes = sighting.manifest.as_ref().map_or(0, |(bytes, _)| bytes.len()) + sighting.children.len() * 128;
-        self.change_memory_with(bytes, move |tables, touched| tables.remember(&sighting, touched)).await
+        let sighting = Arc::new(sighting);
+        let new = Arc::clone(&sighting);
+        match self.change_memory_with(bytes, move |tables, touched| tables.remember(&new, touched)).await {
+            // A full disk takes no new knowledge; what would only be noted as used again goes on.
+            Err(StoreError::NoRoom { .. }) if self.inner.memory.read(|rows| knows(rows, &sighting, Ages::Any))? => {
+                Ok(())
+            }
+            remembered => remembered,
+        }
     }
 
     pub fn manifest(&self, digest: &Digest) -> Result<Option<HeldManifest>, StoreError> {
@@ -123,9 +133,13 @@ impl Store {
             .await
     }
 
-    /// Whether the repository is known to have tags of an enforced class.
+    /// Whether the repository is known to have tags of an enforced class, or may have had some that are
+    /// forgotten.
     pub fn knows_enforced_tags(&self, repository: &Repository) -> Result<bool, StoreError> {
-        self.inner.memory.read(|transaction| is_marked(transaction, ENFORCED_REPOSITORIES, repository))
+        self.inner.memory.read(|transaction| {
+            Ok(is_marked(transaction, ENFORCED_REPOSITORIES, repository)?
+                || transaction.open_table(META)?.get(LOST_ROW)?.is_some())
+        })
     }
 
     pub async fn mark_enforced_tags(&self, repository: &Repository) -> Result<(), StoreError> {
@@ -286,17 +300,25 @@ impl Noted {
     }
 }
 
-/// Whether remembering the sighting would change nothing.
-fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, StoreError> {
+/// Whether what is known has to have been noted as used lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ages {
+    Fresh,
+    Any,
+}
+
+/// Whether remembering the sighting would change nothing, or no more than ages.
+fn knows(transaction: &ReadTransaction, sighting: &Sighting, ages: Ages) -> Result<bool, StoreError> {
     let key = subject_key(&sighting.repository, &sighting.digest);
     let Some(subject) = subject(transaction, &key)? else { return Ok(false) };
-    if !is_fresh(subject.aged.used, sighting.at) || subject.presence.is_none() {
+    let any = ages == Ages::Any;
+    if !(any || is_fresh(subject.aged.used, sighting.at)) || subject.presence.is_none() {
         return Ok(false);
     }
     if let Some((tag, enforced)) = &sighting.tag {
         let row = transaction.open_table(TAGS)?.get(key.clone().raw(tag.as_str().as_bytes()).as_bytes())?;
         let known = row.map(|row| row.value());
-        if known.is_none() || (*enforced && !knows_enforced(transaction, sighting, tag)?) {
+        if known.is_none() || (*enforced && !knows_enforced(transaction, sighting, tag, ages)?) {
             return Ok(false);
         }
         if *enforced && !(known == Some(true) && subject.aged.enforced) {
@@ -316,7 +338,7 @@ fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, Sto
         let key = subject_key(&sighting.repository, child).digest(&sighting.digest);
         let Some(row) = parents.get(key.as_bytes())? else { return Ok(false) };
         let aged = Aged::decode(row.value())?;
-        if (subject.aged.enforced && !aged.enforced) || !tables::is_recent(aged.used, sighting.at) {
+        if (subject.aged.enforced && !aged.enforced) || !(any || tables::is_recent(aged.used, sighting.at)) {
             return Ok(false);
         }
     }
@@ -324,11 +346,16 @@ fn knows(transaction: &ReadTransaction, sighting: &Sighting) -> Result<bool, Sto
 }
 
 /// Whether the repository and the tag are noted as enforced already.
-fn knows_enforced(transaction: &ReadTransaction, sighting: &Sighting, tag: &Tag) -> Result<bool, StoreError> {
+fn knows_enforced(
+    transaction: &ReadTransaction,
+    sighting: &Sighting,
+    tag: &Tag,
+    ages: Ages,
+) -> Result<bool, StoreError> {
     let key = enforced_tag_key(&sighting.repository, tag);
     let table = transaction.open_table(ENFORCED_TAGS)?;
     let noted = table.get(key.as_bytes())?.map(|row| Aged::decode(row.value())).transpose()?;
-    Ok(noted.is_some_and(|noted| is_fresh(noted.used, sighting.at))
+    Ok(noted.is_some_and(|noted| ages == Ages::Any || is_fresh(noted.used, sighting.at))
         && is_marked(transaction, ENFORCED_REPOSITORIES, &sighting.repository)?)
 }
 

@@ -10,7 +10,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | `format`, `sequence`: u64 |
+//! | `meta` | name | `format`, `sequence`, `store`, `paired`, `latest_time`: u64 |
 //! | `records` | record | the record as JSON |
 //! | `by_digest` | digest, record | – |
 //! | `by_tag` | type (0 none, 1 preview, 2 internal), environment (00, or 01 and text), tag as text, record | – |
@@ -26,7 +26,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | `format`, `sequence`, `bytes`, `audit_bytes`: u64 |
+//! | `meta` | name | `format`, `sequence`, `store`, `lost`, `bytes`, `audit_bytes`: u64 |
 //! | `manifests` | digest | length of the media type (2), media type, bytes |
 //! | `manifest_ages` | digest | aged |
 //! | `subjects` | subject | aged, presence: time or nothing |
@@ -40,6 +40,10 @@
 //!
 //! `aged` (9 bytes) is 1 if of an enforced class, and the time of last use: `ages` in its order is the
 //! order of forgetting. The tags, parents and envelopes of a subject go with it.
+//!
+//! `store` is one number in both files, so that neither is taken for that of another store; `paired` is 1
+//! once both have it, `lost` is 1 in a `memory.redb` that was made in the place of one that had gone.
+//! `latest_time` is a `time` that has passed.
 
 use std::path::Path;
 
@@ -126,8 +130,15 @@ pub(super) static MEMORY_SCHEMA: Schema = Schema {
 };
 
 impl Schema {
-    /// Makes the tables of a new database, and refuses one of another format.
-    pub(super) fn prepare(&self, database: &redb::Database, path: &Path, opening: Opening) -> Result<(), StoreError> {
+    /// Makes the tables of a new database, with these rows among its `meta` rows, and refuses one of
+    /// another format.
+    pub(super) fn prepare(
+        &self,
+        database: &redb::Database,
+        path: &Path,
+        opening: Opening,
+        rows: &[(&str, u64)],
+    ) -> Result<(), StoreError> {
         let found = {
             let read = database.begin_read()?;
             match read.open_table(META) {
@@ -142,7 +153,13 @@ impl Schema {
                 let mut transaction = database.begin_write()?;
                 transaction.set_quick_repair(true);
                 (self.create)(&transaction)?;
-                transaction.open_table(META)?.insert(FORMAT_ROW, FORMAT)?;
+                {
+                    let mut meta = transaction.open_table(META)?;
+                    meta.insert(FORMAT_ROW, FORMAT)?;
+                    for (row, value) in rows {
+                        meta.insert(row, value)?;
+                    }
+                }
                 Ok(transaction.commit()?)
             }
             (found, _) => Err(StoreError::FormatVersion {
@@ -280,6 +297,10 @@ pub(super) fn decode<T: serde::de::DeserializeOwned>(table: &'static str, bytes:
     serde_json::from_slice(bytes).map_err(|error| StoreError::row(table, error))
 }
 
+pub(super) const STORE_ROW: &str = "store";
+pub(super) const PAIRED_ROW: &str = "paired";
+pub(super) const LOST_ROW: &str = "lost";
+pub(super) const LATEST_TIME_ROW: &str = "latest_time";
 const FORMAT_ROW: &str = "format";
 const SEQUENCE_ROW: &str = "sequence";
 

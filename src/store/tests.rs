@@ -2,9 +2,11 @@
 
 mod expiry;
 mod faults;
+mod files;
 mod model;
 mod opening;
 mod rules;
+mod time;
 
 use std::{
     collections::BTreeMap,

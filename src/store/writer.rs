@@ -54,6 +54,8 @@ trait Job: Send {
     /// May run twice: a group that fails for one member's sake is tried member by member.
     fn apply(&mut self, transaction: &WriteTransaction) -> Result<Applied, StoreError>;
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// About how much it writes, in KiB.
+    fn kib(&self) -> u64;
 }
 
 #[derive(Default)]
@@ -66,7 +68,7 @@ struct Write<F, T> {
     apply: F,
     value: Option<T>,
     answer: oneshot::Sender<Result<T, StoreError>>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl<T> Done<T> {
@@ -108,7 +110,7 @@ impl Handle {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let job = Write { apply, value: None, answer, _room: room };
+        let job = Write { apply, value: None, answer, room };
         self.queue.send(Message::Write(Box::new(job))).map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
@@ -136,9 +138,14 @@ impl StoreWriter {
 
     fn serve(&self) -> ControlFlow<()> {
         let mut group = Vec::new();
-        let mut flow = match self.queue.recv() {
+        let mut flow = match self.queue.recv_timeout(LOOK_EVERY) {
             Ok(message) => take(message, &mut group),
-            Err(mpsc::RecvError) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) => {
+                // What it finds it says itself.
+                self.database.look().and_then(|()| self.database.room_for(0)).ok();
+                return ControlFlow::Continue(());
+            }
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
         };
         while flow.is_continue() && group.len() < GROUP_MAX {
             match self.queue.try_recv() {
@@ -172,6 +179,9 @@ impl StoreWriter {
 
     /// One transaction with all of them; what it touched is bumped before anybody is answered.
     fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        self.database.look()?;
+        let kib: u64 = group.iter().map(|job| job.kib()).sum();
+        self.database.room_for(kib.saturating_mul(1024 * WRITTEN_PER_HELD))?;
         let begun = self.database.begin_write()?;
         let judge = |error| self.database.judge(begun.epoch, error);
         let mut applied = Vec::with_capacity(group.len());
@@ -182,6 +192,8 @@ impl StoreWriter {
             return begun.transaction.abort().map_err(|error| judge(error.into()));
         }
         begun.transaction.commit().map_err(|error| judge(error.into()))?;
+        // What went into a file that nobody will find again was not written.
+        self.database.look()?;
         self.database.commits.fetch_add(1, Ordering::Relaxed);
         self.database.writes.fetch_add(group.len() as u64, Ordering::Relaxed);
         applied.iter().for_each(|applied| self.database.bump(&applied.touched));
@@ -245,8 +257,16 @@ where
         // Whoever asked may have gone; the write stands all the same.
         answer.send(outcome.and_then(|()| value.ok_or(StoreError::Closed))).ok();
     }
+
+    fn kib(&self) -> u64 {
+        self.room.num_permits() as u64
+    }
 }
 
+/// How often an idle writer looks whether its file is still there, and can be written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Signatures are stored as text, and pages are never quite full.
+const WRITTEN_PER_HELD: u64 = 3;
 /// How many writes one commit takes at most.
 const GROUP_MAX: usize = 512;
 /// How much may wait for its commit, in KiB.

@@ -227,8 +227,8 @@ async fn flush_audit(audit: Arc<Audit>) {
 }
 
 async fn sweep(store: Store, clock: Clock, ttl: Option<Duration>, remove_after: Duration, metrics: Metrics) {
-    // A life that began before this has ended.
-    let cutoff = || ttl.and_then(|ttl| clock.now().checked_sub(ttl).ok());
+    // A life that began before this ended so long ago that it is to go.
+    let cutoff = || clock.now().checked_sub(ttl?).ok()?.checked_sub(remove_after).ok();
     match store.count_removable(cutoff(), clock.now(), remove_after) {
         Ok(0) | Err(_) => {}
         Ok(count) => tracing::info!(count, "{count} expired signatures are about to be removed"),

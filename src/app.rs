@@ -3,6 +3,8 @@
 
 mod process;
 mod service;
+mod sweep;
+mod time;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -28,12 +30,6 @@ use self::service::Service;
 
 /// How often gathered audit events are written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(1);
-
-/// How often what has expired is removed, and what is over its size is evicted.
-const SWEEP: Duration = Duration::from_secs(10);
-
-/// Rows removed in one commit: small, so that submissions never wait long.
-const SWEEP_BATCH: usize = 256;
 
 /// A process that serves.
 pub struct Running {
@@ -71,6 +67,11 @@ struct Background {
 pub fn check(config: &Config) -> Result<usize, StartError> {
     Upstreams::new(config.upstream.clone(), Clock::system(), Arc::new(|_, _| {}))?;
     Ok(KeyFiles::read(&config.trust_dir)?.keys().count())
+}
+
+/// Makes the system's time the latest that the store has seen; says which one that was.
+pub fn accept_time(config: &Config, clock: &Clock) -> Result<Option<jiff::Timestamp>, StartError> {
+    Ok(Store::accept_time(&config.store, clock)?)
 }
 
 /// Opens the store, builds every part, and serves. When this returns, requests are answered.
@@ -123,7 +124,7 @@ async fn start_trusting(config: Config, keys: KeyFiles, clock: Clock) -> Result<
 
     let listener = Listener::bind(config.server.clone()).await?;
     let addr = listener.local_addr().map_err(|source| ListenerError::Bind { addr: config.server.addr, source })?;
-    let health = health(&metrics, &drain, &store, &trusted);
+    let health = health(&metrics, &drain, &store, &trusted, &clock);
     let service = Layers::new(Service::new(registry, api::router(api)), health, &config.server.limits);
     let background =
         Background::start(&config, store, writers, audit, trusted, (&puller, searches), clock, metrics.clone());
@@ -178,7 +179,8 @@ impl Background {
         tasks.spawn(searches.run(Arc::downgrade(puller)));
         tasks.spawn(poll_trust(trusted));
         tasks.spawn(flush_audit(audit.clone()));
-        tasks.spawn(sweep(store.clone(), clock, config.preview.ttl, config.preview.remove_after, metrics));
+        tasks.spawn(time::watch(store.clone(), clock.clone(), metrics.clone()));
+        tasks.spawn(sweep::run(store.clone(), clock, config.preview, metrics));
         Self { tasks, audit, store, writers }
     }
 
@@ -187,6 +189,10 @@ impl Background {
         self.tasks.shutdown().await;
         if let Err(error) = self.audit.flush(true).await {
             tracing::error!("the last audit events were not written: {error}");
+        }
+        // To the moment: the next process may start with a clock that was set back meanwhile.
+        if let Err(error) = self.store.note_time(Duration::ZERO).await {
+            tracing::error!("the time was not noted: {error}");
         }
         self.store.close();
         let writers = self.writers;
@@ -226,42 +232,6 @@ async fn flush_audit(audit: Arc<Audit>) {
     }
 }
 
-async fn sweep(store: Store, clock: Clock, ttl: Option<Duration>, remove_after: Duration, metrics: Metrics) {
-    // A life that began before this ended so long ago that it is to go.
-    let cutoff = || clock.now().checked_sub(ttl?).ok()?.checked_sub(remove_after).ok();
-    match store.count_removable(cutoff(), clock.now(), remove_after) {
-        Ok(0) | Err(_) => {}
-        Ok(count) => tracing::info!(count, "{count} expired signatures are about to be removed"),
-    }
-    let mut commits = store.counters();
-    loop {
-        let mut removed = 0;
-        loop {
-            match store.sweep(cutoff(), clock.now(), remove_after, SWEEP_BATCH).await {
-                Ok(count) => {
-                    removed += count;
-                    if count < SWEEP_BATCH {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!("expired signatures were not removed: {error}");
-                    break;
-                }
-            }
-        }
-        if removed > 0 {
-            tracing::info!(count = removed, "removed {removed} expired signatures");
-        }
-        while store.evict(SWEEP_BATCH).await.unwrap_or(0) == SWEEP_BATCH {}
-        tokio::time::sleep(SWEEP).await;
-        let now = store.counters();
-        metrics.store_commits("all", "ok").inc_by(now.commits - commits.commits);
-        metrics.store_commits("all", "failed").inc_by(now.failures - commits.failures);
-        commits = now;
-    }
-}
-
 fn settings(config: &Config) -> Settings {
     let duration = |age: MaxAge| match age {
         MaxAge::For(duration) => Some(duration),
@@ -276,10 +246,11 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn health(metrics: &Metrics, drain: &Drain, store: &Store, trusted: &Arc<Trusted>) -> Health {
-    let (store, trusted, gauge) = (store.clone(), trusted.clone(), metrics.clone());
+fn health(metrics: &Metrics, drain: &Drain, store: &Store, trusted: &Arc<Trusted>, clock: &Clock) -> Health {
+    let (store, trusted, clock, gauge) = (store.clone(), trusted.clone(), clock.clone(), metrics.clone());
     Health::new(metrics.clone(), drain.clone(), move || {
-        let degraded: Vec<_> = [store.degraded(), trusted.degraded()].into_iter().flatten().collect();
+        let parts = [store.degraded(), trusted.degraded(), time::trouble(&clock.reading())];
+        let degraded: Vec<_> = parts.into_iter().flatten().collect();
         gauge.store_degraded(store.degraded().is_some());
         Readiness { opened: true, degraded }
     })

@@ -3,6 +3,7 @@
 //! Each command says on one line why it failed. What the commands do, the modules below do.
 
 mod check;
+mod clock;
 mod demo;
 mod healthcheck;
 mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Check,
     /// Ask the server that these settings describe whether it lives: 0 if it does
     Healthcheck,
+    /// Say that the system's clock is right, after it was ahead by mistake; with the server stopped
+    Clock(clock::Options),
     /// Show the whole thing on this machine: a sample registry, the mirror, a signed and an unsigned image
     Demo(demo::Options),
 }
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(file),
         Command::Check => check::run(file),
         Command::Healthcheck => healthcheck::run(file),
+        Command::Clock(options) => clock::run(file, &options),
         Command::Demo(options) => demo::run(&options),
     };
     match done {

@@ -41,6 +41,8 @@ pub struct Reading {
     pub settled: Timestamp,
     /// The latest time that is believed for good: what the next process has to know.
     pub believed: Timestamp,
+    /// How many jumps ahead were judged by and then taken back: verdicts of that time are void.
+    pub taken_back: u64,
 }
 
 impl Clock {

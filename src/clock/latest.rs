@@ -7,7 +7,7 @@
 //! cannot be taken back any more, only once it has lasted for [`JUMP_LASTS`]: a clock that was wrong for
 //! a moment and was put right has ended nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ pub(super) struct Latest {
     settled: AtomicI64,
     doubted: AtomicBool,
     doubt: Mutex<Option<Doubt>>,
+    taken_back: AtomicU64,
 }
 
 /// A jump ahead that is not believed yet.
@@ -52,7 +53,8 @@ impl Latest {
             UNKNOWN => believed,
             settled => at(settled, elapsed),
         };
-        super::Reading { system, now, settled: settled.min(system), believed }
+        let taken_back = self.taken_back.load(Ordering::Relaxed);
+        super::Reading { system, now, settled: settled.min(system), believed, taken_back }
     }
 
     fn observe(&self, system: Timestamp, elapsed: i64) {
@@ -72,7 +74,9 @@ impl Latest {
             self.believe(offset);
         }
         if self.doubted.load(Ordering::Relaxed) {
-            *self.doubt.lock() = None;
+            if self.doubt.lock().take().is_some() {
+                self.taken_back.fetch_add(1, Ordering::Relaxed);
+            }
             self.doubted.store(false, Ordering::Relaxed);
         }
     }
@@ -109,6 +113,7 @@ impl Default for Latest {
             settled: AtomicI64::new(UNKNOWN),
             doubted: AtomicBool::new(false),
             doubt: Mutex::new(None),
+            taken_back: AtomicU64::new(0),
         }
     }
 }

@@ -43,6 +43,7 @@ fn a_jump_ahead_is_judged_by_at_once_and_taken_back_while_it_is_short() {
     assert_eq!(clock.reading().settled, start() + 9 * MINUTE);
     clock.set(start() + 9 * MINUTE);
     assert_eq!((clock.now(), clock.reading().jumped()), (start() + 9 * MINUTE, None));
+    assert_eq!((jumped.taken_back, clock.reading().taken_back), (0, 1));
     // What lasted then does not count for the next one.
     clock.set(start() + YEAR);
     clock.now();

@@ -199,7 +199,7 @@ impl Judge {
         let Some(judged) = judged else { return Ok(unjudged) };
         let mut signatures = Vec::with_capacity(judged.len());
         for (mut judged, hash) in judged {
-            self.apply_identity(&digest, hash, &mut judged).await?;
+            self.apply_identity(&digest, hash, &mut judged, now).await?;
             signatures.push(judged);
         }
         Ok(signatures)
@@ -207,7 +207,13 @@ impl Judge {
 
     /// Labels and encodings make no new signature: the same one withdrawn elsewhere is withdrawn,
     /// and its life began when the first of them was seen.
-    async fn apply_identity(&self, digest: &Digest, hash: [u8; 32], judged: &mut Judged) -> Result<(), StoreError> {
+    async fn apply_identity(
+        &self,
+        digest: &Digest,
+        hash: [u8; 32],
+        judged: &mut Judged,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let identities = identities(digest, hash, &judged.outcome);
         let mut known = true;
         for identity in &identities {
@@ -221,9 +227,12 @@ impl Judge {
                 None => known = false,
             }
         }
+        // A clock that was ahead when it was first seen has not made its life begin later than now.
+        let ahead = judged.first_seen > now;
+        judged.first_seen = judged.first_seen.min(now);
         // What was found upstream lies in memory, which forgets: its age is kept with the records, so
         // that a preview that is found again is not as good as new.
-        if !known && judged.is_authentic() {
+        if (!known || ahead) && judged.is_authentic() {
             judged.first_seen = self.store.remember_identity(identities, judged.first_seen).await?;
         }
         Ok(())

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use redb::{ReadableTable, WriteTransaction};
 
@@ -15,14 +17,14 @@ use super::{
 /// What the store knows of the time: the latest that it has seen, so that the next process does not go
 /// back behind it.
 impl Store {
-    /// Notes the latest time that the clock believes, at most once a minute.
-    pub async fn note_time(&self) -> Result<(), StoreError> {
+    /// Notes the latest time that the clock believes, unless it is less than `every` since it was noted.
+    pub async fn note_time(&self, every: Duration) -> Result<(), StoreError> {
         let believed = self.inner.clock.reading().believed;
         let noted = self.inner.records.read(|transaction| {
             let row = transaction.open_table(META)?.get(LATEST_TIME_ROW)?.map(|row| row.value());
             row.map(|row| time_of(row.to_be_bytes())).transpose()
         })?;
-        if noted.is_some_and(|noted| believed.duration_since(noted) < NOTED_EVERY) {
+        if noted.is_some_and(|noted| noted.saturating_add(every).is_ok_and(|due| believed < due)) {
             return Ok(());
         }
         let write = move |transaction: &WriteTransaction| {
@@ -93,6 +95,3 @@ fn begin_lives(
     }
     Ok(if keys.is_empty() { Done::unchanged(0) } else { Done::changed(keys.len(), touched) })
 }
-
-/// How coarsely the time is noted: a process that is killed forgets no more of it.
-const NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);

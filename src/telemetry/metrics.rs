@@ -51,6 +51,7 @@ struct Counters {
     audit_events_lost: Counter,
     panics: Counter,
     store_degraded: Gauge<i64, AtomicI64>,
+    clock_behind_seconds: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
 }
 
@@ -84,6 +85,7 @@ impl Metrics {
             audit_events_lost: Counter::default(),
             panics: Counter::default(),
             store_degraded: Gauge::default(),
+            clock_behind_seconds: Gauge::default(),
             connections: Gauge::default(),
         };
         registry.register_collector(Box::new(counters.requests.clone()));
@@ -104,8 +106,13 @@ impl Metrics {
         registry.register("panics", "Requests that ended in a panic", counters.panics.clone());
         registry.register(
             "store_degraded",
-            "1 while the store answers nothing after an I/O error",
+            "1 while the store answers nothing after an I/O error, or cannot be written",
             counters.store_degraded.clone(),
+        );
+        registry.register(
+            "clock_behind_seconds",
+            "How far the system's clock lies behind the latest time known, which signatures are judged by",
+            counters.clock_behind_seconds.clone(),
         );
         registry.register("connections", "Open connections", counters.connections.clone());
         Self { counters: Arc::new(counters), registry: Arc::new(registry) }
@@ -147,6 +154,11 @@ impl Metrics {
 
     pub fn store_degraded(&self, degraded: bool) {
         self.counters.store_degraded.set(i64::from(degraded));
+    }
+
+    /// How far the system's clock lies behind the time that is judged by.
+    pub fn clock_behind_seconds(&self, seconds: i64) {
+        self.counters.clock_behind_seconds.set(seconds);
     }
 
     pub fn connection_opened(&self) {
@@ -270,6 +282,7 @@ mod tests {
             "sig_repo_store_commits_total{database=\"records\",outcome=\"ok\"} 1",
             "sig_repo_upstream_calls_total{operation=\"manifest\",outcome=\"ok\"} 1",
             "sig_repo_store_degraded 0",
+            "sig_repo_clock_behind_seconds 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

@@ -4,6 +4,7 @@
 
 mod auth;
 mod cli;
+mod clock;
 mod config_examples;
 mod crash;
 mod drain;

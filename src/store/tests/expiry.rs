@@ -34,7 +34,7 @@ async fn an_expired_preview_is_refused_before_and_after_the_sweep() {
     // A clock that goes back does not make it new, nor does a process that starts with such a clock.
     running.clock.set(record.first_seen - DAY);
     assert_eq!(running.submit(&new).await, Submitted::Expired);
-    running.store.note_time().await.unwrap();
+    running.store.note_time(Duration::ZERO).await.unwrap();
     drop(running);
     let running = Running::at(dir.path(), &Clock::manual(record.first_seen - DAY));
     assert_eq!(running.submit(&new).await, Submitted::Expired);

@@ -13,11 +13,11 @@ async fn the_latest_time_is_known_to_the_next_process_to_the_minute() {
     let (dir, running) = start();
     let began = running.clock.now();
     running.clock.advance(59 * MINUTE);
-    running.store.note_time().await.unwrap();
+    running.store.note_time(MINUTE).await.unwrap();
     // Not written at every look, so that much is what a kill can cost.
     let commits = running.store.counters().commits;
     running.clock.advance(MINUTE - Duration::from_millis(1));
-    running.store.note_time().await.unwrap();
+    running.store.note_time(MINUTE).await.unwrap();
     assert_eq!(running.store.counters().commits, commits);
     drop(running);
 
@@ -42,9 +42,9 @@ async fn a_jump_that_does_not_last_is_not_noted() {
     let (dir, running) = start();
     let began = running.clock.now();
     running.clock.set(began + YEAR);
-    running.store.note_time().await.unwrap();
+    running.store.note_time(MINUTE).await.unwrap();
     running.clock.advance(9 * MINUTE);
-    running.store.note_time().await.unwrap();
+    running.store.note_time(MINUTE).await.unwrap();
     drop(running);
     let running = started_at(dir.path(), began + 9 * MINUTE);
     assert_eq!(running.clock.now(), began + 9 * MINUTE);

@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sig_repo::{
     app::{self, Running},
@@ -111,6 +112,18 @@ impl Mirror {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.run().await;
+    }
+
+    /// The same with a system whose clock says this.
+    pub(crate) async fn restart_at(&mut self, now: Timestamp) {
+        self.stop().await;
+        self.clock = Clock::manual(now);
+        self.run().await;
+    }
+
+    /// What does not work as it should, as it says itself.
+    pub(crate) async fn degraded(&self) -> String {
+        self.get("/readyz", CRANE).await.json()["degraded"].to_string()
     }
 
     pub(crate) async fn stop(&mut self) {

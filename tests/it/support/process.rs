@@ -1,16 +1,19 @@
 //! The program itself, as a process of its own.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tempfile::TempDir;
+use serde_json::Value;
+use sig_repo::clock::Clock;
 
 /// A command with these variables and no others.
 pub(crate) fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -28,15 +31,17 @@ pub(crate) struct Server {
     process: Ending,
     log: BufReader<ChildStderr>,
     pub(crate) addr: SocketAddr,
+    /// What it said before it listened.
+    pub(crate) beginning: String,
 }
 
 struct Ending(Child);
 
 impl Server {
     /// Starts it on a free port of loopback, and waits until it says that it listens.
-    pub(crate) fn start(data_dir: &TempDir, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(data_dir: impl AsRef<Path>, variables: &[(&str, &str)]) -> Self {
         let mut command = command(&[], variables);
-        command.env("HTTP_ADDR", "127.0.0.1:0").env("DATA_DIR", data_dir.path());
+        command.env("HTTP_ADDR", "127.0.0.1:0").env("DATA_DIR", data_dir.as_ref());
         let mut process = Ending(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
         let mut log = BufReader::new(process.0.stderr.take().unwrap());
         let mut so_far = String::new();
@@ -45,7 +50,7 @@ impl Server {
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened:\n{so_far}");
             let listening = line.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
             if let Some(addr) = listening {
-                return Self { addr: addr.parse().unwrap(), process, log };
+                return Self { addr: addr.parse().unwrap(), process, log, beginning: so_far };
             }
             so_far.push_str(&line);
         }
@@ -53,11 +58,34 @@ impl Server {
 
     /// The whole answer to a GET, as text.
     pub(crate) fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.addr).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        exchange(self.addr, "GET", path, "").unwrap()
+    }
+
+    /// The body of the answer to a GET, which is JSON.
+    pub(crate) fn json(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|_| panic!("{answer}"))
+    }
+
+    /// Status and body of the answer to a POST.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = exchange(self.addr, "POST", path, &body.to_string()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")))
+    }
+
+    /// What does not work as it should, as the process says it.
+    pub(crate) fn degraded(&self) -> String {
+        self.json("/readyz")["degraded"].to_string()
+    }
+
+    /// Asks until it is so, as somebody does who waits for a change to count.
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let clock = Clock::system();
+        let began = clock.instant();
+        while !is_so(self) {
+            assert!(clock.instant() - began < PATIENCE, "{what} never came; degraded: {}", self.degraded());
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -75,6 +103,23 @@ impl Server {
         (self.process.0.wait().unwrap(), rest)
     }
 }
+
+/// One request on a connection of its own.
+pub(crate) fn exchange(addr: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Drop for Ending {
     fn drop(&mut self) {

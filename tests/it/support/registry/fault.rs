@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     LongBody,
     /// A body that does not end, without a Content-Length.
     EndlessBody,
+    /// The answer it would be, with this header.
+    Header(&'static str, &'static str),
     /// 307 to another place.
     Redirect(String),
 }

@@ -186,6 +186,7 @@ async fn send(answer: Answer, fault: Option<Fault>, head_only: bool) -> Result<R
             head.headers_mut().insert("docker-content-digest", wrong.parse().unwrap());
         }
         Some(Fault::NoDigestHeader) => drop(head.headers_mut().remove("docker-content-digest")),
+        Some(Fault::Header(name, value)) => drop(head.headers_mut().insert(name, value.parse().unwrap())),
         Some(Fault::LongBody) => {
             body = [&body[..], b"x"].concat().into();
             stated_length = None;

@@ -57,11 +57,13 @@ fn command(origin: Origin, store: ImageStore, world: &World) -> Command {
     let dockerd = world.daemons.dockerd(origin, store);
     let mut command = dockerd.origin_of_its_client().command("docker", world);
     command.arg("--host").arg(dockerd.host());
-    if let Some(tree) = dockerd.origin_of_its_client().tree() {
-        // Without it a docker of this age builds nothing.
+    // Without it a docker of this age builds nothing.
+    let buildx =
+        dockerd.origin_of_its_client().tree().map(|tree| tree.join("usr/libexec/docker/cli-plugins/docker-buildx"));
+    if let Some(buildx) = buildx.filter(|buildx| buildx.exists()) {
         let plugins = world.scratch.join("home/.docker/cli-plugins");
         fs::create_dir_all(&plugins).unwrap();
-        let [buildx, link] = [tree.join("usr/libexec/docker/cli-plugins/docker-buildx"), plugins.join("docker-buildx")];
+        let link = plugins.join("docker-buildx");
         if !link.exists() {
             symlink(buildx, link).unwrap();
         }

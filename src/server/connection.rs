@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -22,8 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
-    time::timeout,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{sleep, timeout},
 };
 
 use super::{BUFFER_BYTES, Config, HEAD_BYTES, stall::Stalling};
@@ -32,43 +32,69 @@ use crate::telemetry::{Metrics, Peer};
 /// The open connections, as far as the exit waits for them.
 #[derive(Debug)]
 pub(super) struct Connections {
-    closing: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
     /// Its receivers are the connections.
     open: watch::Sender<()>,
 }
 
+/// What the listener wants of every connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Stay,
+    /// Others wait for a place. Said again and again while they do, with another number each time.
+    GiveWay(usize),
+    Close,
+}
+
 /// Held by a connection while it is open.
 pub(super) struct Open {
-    closing: watch::Receiver<bool>,
+    wish: watch::Receiver<Wish>,
     metrics: Metrics,
     _open: Option<watch::Receiver<()>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { closing: watch::Sender::new(false), open: watch::Sender::new(()) }
+        Self { wish: watch::Sender::new(Wish::Stay), open: watch::Sender::new(()) }
     }
 }
 
 impl Connections {
     /// A new connection; one that comes after `close` is served, and not waited for.
-    pub(super) fn open(&self, metrics: Metrics) -> Open {
-        let closing = *self.closing.borrow();
+    pub(super) fn open(&self, metrics: Metrics, place: OwnedSemaphorePermit) -> Open {
+        let closing = *self.wish.borrow() == Wish::Close;
         metrics.connection_opened();
-        Open { closing: self.closing.subscribe(), metrics, _open: (!closing).then(|| self.open.subscribe()) }
+        // What was wished before is no concern of the new one.
+        Open { wish: self.wish.subscribe(), metrics, _open: (!closing).then(|| self.open.subscribe()), _place: place }
+    }
+
+    /// Asks the connections on which nothing was asked since this was last said to end.
+    pub(super) fn give_way(&self) {
+        self.wish.send_if_modified(|wish| {
+            *wish = match *wish {
+                Wish::Stay => Wish::GiveWay(0),
+                Wish::GiveWay(round) => Wish::GiveWay(round.wrapping_add(1)),
+                Wish::Close => return false,
+            };
+            true
+        });
     }
 
     /// Asks every connection to end after the answer it is at, and waits until they have.
     pub(super) async fn close(&self) {
-        self.closing.send_replace(true);
+        self.wish.send_replace(Wish::Close);
         self.open.closed().await;
     }
 }
 
 impl Open {
-    async fn asked_to_close(&mut self) {
-        // An error is a server that is gone, which asks for the same.
-        drop(self.closing.wait_for(|closing| *closing).await);
+    /// Waits for the next wish. An error is a server that is gone, which asks for the end.
+    async fn wish(&mut self) -> Wish {
+        match self.wish.changed().await {
+            Ok(()) => *self.wish.borrow_and_update(),
+            Err(_) => Wish::Close,
+        }
     }
 }
 
@@ -84,7 +110,7 @@ pub(super) async fn serve_connection<S, B>(
     addr: SocketAddr,
     service: S,
     config: Arc<Config>,
-    open: Open,
+    mut open: Open,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Unpin + 'static,
@@ -93,11 +119,37 @@ pub(super) async fn serve_connection<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%addr, "cannot set TCP_NODELAY for {addr}: {error}");
     }
-    let Some(tls) = &config.tls else { return speak(stream, addr, service, &config, open).await };
-    match timeout(config.limits.head, handshake(tls, stream)).await {
-        Ok(Ok(stream)) => speak(stream, addr, service, &config, open).await,
+    let Some(tls) = &config.tls else {
+        return if has_asked(&stream, &config, &mut open).await {
+            // In a box, so that a connection that has asked nothing yet holds no room for it.
+            Box::pin(speak(stream, addr, service, &config, open)).await
+        };
+    };
+    match timeout(config.limits.head, Box::pin(handshake(tls, stream))).await {
+        Ok(Ok(stream)) => Box::pin(speak(stream, addr, service, &config, open)).await,
         Ok(Err(error)) => tracing::debug!(%addr, "no TLS with {addr}: {error}"),
         Err(_) => tracing::debug!(%addr, "no TLS with {addr}: it takes too long"),
+    }
+}
+
+/// Waits for the first byte, before anything is set up to read it: silence costs next to nothing.
+async fn has_asked(stream: &TcpStream, config: &Config, open: &mut Open) -> bool {
+    let mut warned = false;
+    let giving_way = async {
+        loop {
+            match open.wish().await {
+                Wish::GiveWay(_) if !warned => warned = true,
+                Wish::Stay => {}
+                Wish::GiveWay(_) | Wish::Close => return,
+            }
+        }
+    };
+    let mut first = [0];
+    tokio::select! {
+        biased;
+        peeked = stream.peek(&mut first) => peeked.is_ok(),
+        () = giving_way => false,
+        () = sleep(config.limits.idle) => false,
     }
 }
 
@@ -121,14 +173,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let limits = &config.limits;
-    let idle = Arc::new(AtomicBool::new(true));
-    let io = TokioIo::new(Stalling::new(stream, Arc::clone(&idle), limits.head, limits.stall));
+    let asked = Asked::default();
+    let io = TokioIo::new(Stalling::new(stream, asked.clone(), limits.head, limits.stall));
+    let begun = asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        idle.store(false, Ordering::Relaxed);
+        let answered = begun.begin();
         let peer = Peer::resolve(addr, request.headers(), &config.trusted_proxies);
         request.extensions_mut().insert(peer);
         let answering = service.call(request);
-        let answered = Answered(Arc::clone(&idle));
         async move {
             let response = answering.await?;
             Ok::<_, Infallible>(response.map(|body| Answering { body, _answered: answered }))
@@ -141,11 +193,25 @@ where
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = open.asked_to_close() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut idle_since = None;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            wish = open.wish() => match wish {
+                Wish::Stay => {}
+                Wish::GiveWay(_) => {
+                    let idle = asked.idle();
+                    if idle.is_some() && idle == idle_since {
+                        tracing::debug!(%addr, "{addr} asks nothing while others wait: its connection ends");
+                        return;
+                    }
+                    idle_since = idle;
+                }
+                Wish::Close => {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
+            },
         }
     };
     if let Err(error) = ended {
@@ -153,12 +219,34 @@ where
     }
 }
 
+/// Counts the requests of a connection: up where one begins, and up again where it is answered, so that
+/// an even number is a connection on which nothing is asked, or half a head.
+#[derive(Clone, Default)]
+pub(super) struct Asked(Arc<AtomicUsize>);
+
+impl Asked {
+    fn begin(&self) -> Answered {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Answered(Arc::clone(&self.0))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) % 2 == 0
+    }
+
+    /// The same number twice is a connection that was idle all the while.
+    fn idle(&self) -> Option<usize> {
+        let count = self.0.load(Ordering::Relaxed);
+        (count % 2 == 0).then_some(count)
+    }
+}
+
 /// Says when dropped that the request is answered, so that what arrives next is a new head.
-struct Answered(Arc<AtomicBool>);
+struct Answered(Arc<AtomicUsize>);
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::Service};
@@ -96,7 +96,14 @@ impl<S> Layers<S> {
             return Some(answer);
         }
         if hosts_disagree(request) {
-            return Some(closing(problem(StatusCode::BAD_REQUEST, "exactly one Host header is expected")));
+            return Some(closing(problem(StatusCode::BAD_REQUEST, "a request names exactly one host")));
+        }
+        if coding_unknown(request) {
+            let detail = "the only transfer coding here is chunked, once";
+            return Some(closing(problem(StatusCode::NOT_IMPLEMENTED, detail)));
+        }
+        if *request.method() == Method::CONNECT {
+            return Some(closing(problem(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy")));
         }
         // The registry refuses by itself: its refusals must stop clients, which a 503 does not.
         (surface != Surface::Registry && self.health.drain().is_draining())
@@ -114,13 +121,27 @@ impl<S> Layers<S> {
     }
 }
 
-/// RFC 9112, section 3.2: without exactly one Host a hop before us may have read another request.
+/// RFC 9112, section 3.2: without exactly one Host a hop before us may have read another request; so it
+/// may where the request's target names another host than the header does.
 fn hosts_disagree<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
+    let named = request.uri().authority();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => true,
         (None, None) => request.version() == Version::HTTP_11,
-        (Some(_), None) => false,
+        (Some(host), None) => {
+            named.is_some_and(|named| !host.as_bytes().eq_ignore_ascii_case(named.as_str().as_bytes()))
+        }
+    }
+}
+
+/// RFC 9112, section 6.1: a body in a coding that one reader undoes and another leaves has two ends.
+fn coding_unknown<B>(request: &Request<B>) -> bool {
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
     }
 }
 

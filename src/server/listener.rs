@@ -10,7 +10,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, service::Service};
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
 
 use super::{
     Config,
@@ -80,7 +84,7 @@ impl Listener {
                 connections.close().await;
             };
             tokio::select! {
-                done = tokio::time::timeout(limit, finished) => if done.is_err() {
+                done = timeout(limit, finished) => if done.is_err() {
                     tracing::warn!("the time to drain is over: running transfers are cut");
                 },
                 () = drain.reached(Phase::Ending) => {}
@@ -102,17 +106,13 @@ impl Listener {
         let config = Arc::new(self.config.clone());
         let places = Arc::new(Semaphore::new(config.limits.connections));
         loop {
-            // Over the limit connections wait in the system's queue: a slow answer is no refusal.
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            let place = place(&places, connections).await;
             match self.socket.accept().await {
                 Ok((stream, addr)) => {
-                    let open = connections.open(metrics.clone());
+                    let open = connections.open(metrics.clone(), place);
                     let serving = serve_connection(stream, addr, service.clone(), Arc::clone(&config), open);
                     #[expect(clippy::disallowed_methods, reason = "the drain waits for it through `open`")]
-                    tokio::spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
+                    tokio::spawn(serving);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -121,6 +121,17 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// A place for one more connection. While there is none, those that ask nothing give theirs up, and the
+/// new one waits in the queue of the system: a slow answer is no refusal, and idle ones stop nobody.
+async fn place(places: &Arc<Semaphore>, connections: &Connections) -> OwnedSemaphorePermit {
+    loop {
+        if let Ok(free) = timeout(GIVE_WAY, Arc::clone(places).acquire_owned()).await {
+            return free.expect("the semaphore is never closed");
+        }
+        connections.give_way();
     }
 }
 
@@ -142,3 +153,6 @@ const FIRST_ORDINARY_PORT: u16 = 1024;
 
 /// Out of file descriptors, accepting again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long nothing may have been asked on a connection that keeps its place while others wait.
+const GIVE_WAY: Duration = Duration::from_secs(1);

@@ -12,10 +12,10 @@ pub fn raise() -> u64 {
 }
 
 impl Limits {
-    /// No more connections than there are files for: each may need a second one, to an upstream.
+    /// No more connections than there are files for: one in two may need a second one, to an upstream.
     pub fn within(self, open_files: u64) -> Self {
-        let pairs = usize::try_from(open_files.saturating_sub(RESERVED) / 2).unwrap_or(usize::MAX);
-        Self { connections: self.connections.min(pairs).max(1), ..self }
+        let places = usize::try_from(open_files.saturating_sub(RESERVED) / 3 * 2).unwrap_or(usize::MAX);
+        Self { connections: self.connections.min(places).max(1), ..self }
     }
 }
 
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn connections_leave_files_for_their_upstreams() {
         let limits = Limits::default();
-        assert_eq!(limits.within(1024).connections, 480);
+        assert_eq!(limits.within(1024).connections, 640);
         assert_eq!(limits.within(u64::MAX).connections, limits.connections);
         assert_eq!(limits.within(10).connections, 1);
     }

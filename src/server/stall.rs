@@ -2,10 +2,6 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,12 +11,14 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::connection::Asked;
+
 /// A connection that ends with an error when its peer takes nothing for too long, or takes too long
 /// over the head of a request.
 pub(super) struct Stalling<S> {
     stream: S,
-    /// No request is being answered, so that what arrives is the head of the next one.
-    idle: Arc<AtomicBool>,
+    /// While no request is being answered, what arrives is the head of the next one.
+    asked: Asked,
     head: Deadline,
     write: Deadline,
 }
@@ -32,8 +30,8 @@ struct Deadline {
 }
 
 impl<S> Stalling<S> {
-    pub(super) fn new(stream: S, idle: Arc<AtomicBool>, head: Duration, write: Duration) -> Self {
-        Self { stream, idle, head: Deadline::new(head), write: Deadline::new(write) }
+    pub(super) fn new(stream: S, asked: Asked, head: Duration, write: Duration) -> Self {
+        Self { stream, asked, head: Deadline::new(head), write: Deadline::new(write) }
     }
 }
 
@@ -73,7 +71,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if !this.idle.load(Ordering::Relaxed) {
+        if !this.asked.is_idle() {
             this.head.stop();
             return read;
         }

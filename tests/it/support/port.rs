@@ -86,6 +86,31 @@ impl Port {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test")).await
     }
 
+    /// Nothing is left of what was sent: a new connection gets its answer, none stays open, and the end
+    /// has nothing to wait for. `/next` is answered with 200 by the service.
+    pub(crate) async fn unharmed(self) {
+        let next = self.get("/next").await;
+        assert!(next.starts_with("HTTP/1.1 200 OK | "), "{next}");
+        self.all_closed().await;
+        self.drain.begin();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("something still runs").unwrap();
+    }
+
+    pub(crate) async fn all_closed(&self) {
+        let counting = async {
+            while self.connections() != 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counting).await.expect("a connection stays open");
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        let counted = self.metrics.encode().unwrap();
+        let line = counted.lines().find_map(|line| line.strip_prefix("sig_repo_connections "));
+        line.unwrap().parse().unwrap()
+    }
+
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
     }

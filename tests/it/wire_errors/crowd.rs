@@ -1,0 +1,157 @@
+//! Very many connections that ask nothing.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream as Blocking,
+    time::Duration,
+};
+
+use sig_repo::server::{Limits, open_files};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::port_with;
+use crate::support::{
+    port::{SHORT, rest_of},
+    process::Server,
+    registry::Registry,
+};
+
+const CROWD: usize = 10_000;
+
+/// What a connection may cost the process before its first request, and after it, when hyper holds a
+/// read buffer of 8 KiB for it.
+const MAX_KIB_SILENT: usize = 5;
+const MAX_KIB_ASKED: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_idle_connections_cost_little_and_hold_nobody_up() {
+    let files = open_files::raise();
+    assert!(files > CROWD as u64 + 1000, "this test opens {CROWD} connections; `ulimit -Hn` says {files} files");
+    let registry = Registry::start().await;
+    let image = registry.push_image("team/app", Some("v1"), &[b"layer"]);
+    let data_dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&data_dir, &[("PROXY_REMOTEURL", registry.url().as_str())]);
+    let checking = tokio::task::spawn_blocking(move || {
+        let pull = || {
+            let mut stream = connect(&server);
+            write!(stream, "GET /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("a prompt answer");
+            answer
+        };
+        assert!(pull().starts_with("HTTP/1.1 200 OK\r\n"));
+        let before = resident_kib(&server);
+        let mut crowd: Vec<Blocking> = (0..CROWD).map(|_| connect(&server)).collect();
+        let silent = wait_for(&server, CROWD).saturating_sub(before) / CROWD;
+        for stream in &mut crowd {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+            stream.read_exact(&mut [0; 64]).unwrap();
+        }
+        let answer = pull();
+        assert!(answer.ends_with(str::from_utf8(&image.bytes).unwrap()), "{answer}");
+        let asked = wait_for(&server, CROWD).saturating_sub(before) / CROWD;
+        println!("KiB resident for each idle connection: {silent} before a request, {asked} after one");
+        assert!(silent <= MAX_KIB_SILENT && asked <= MAX_KIB_ASKED, "{silent} KiB, {asked} KiB");
+        drop(crowd);
+        wait_for(&server, 0);
+        assert!(pull().starts_with("HTTP/1.1 200 OK\r\n"));
+    });
+    checking.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_crowd_that_asks_nothing_is_closed_at_the_idle_limit() {
+    let port = port_with(Limits { idle: Duration::from_secs(2), ..Limits::default() }).await;
+    let mut crowd = Vec::new();
+    for n in 0..500 {
+        let mut stream = port.connect().await;
+        if n % 2 == 0 {
+            stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut [0; 15]).await.unwrap();
+        }
+        crowd.push(stream);
+    }
+    port.all_closed().await;
+    for mut stream in crowd {
+        let rest = rest_of(&mut stream).await;
+        assert!(rest.is_empty() || rest.ends_with("GET /a \"\";"), "{rest:?}");
+    }
+    port.unharmed().await;
+}
+
+#[tokio::test]
+async fn who_asks_nothing_gives_way_once_every_place_is_taken() {
+    let port = port_with(Limits { connections: 8, ..Limits::default() }).await;
+    let mut busy = port.connect().await;
+    busy.write_all(b"POST /busy HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\n\r\nab")
+        .await
+        .unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(port.connect().await);
+    }
+    let mut half = port.connect().await;
+    half.write_all(b"GET /half HTTP/1.1\r\nHos").await.unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        asked.push(kept_alive(port.connect().await).await);
+    }
+    // Far sooner than the limits end any of them, and again when there are places again.
+    for _ in 0..20 {
+        assert_eq!(port.get("/next").await, "HTTP/1.1 200 OK | - | GET /next \"\";");
+    }
+    for mut stream in silent.into_iter().chain([half]).chain(asked) {
+        assert_eq!(rest_of(&mut stream).await, "");
+    }
+    busy.write_all(b"cd").await.unwrap();
+    assert!(rest_of(&mut busy).await.ends_with("POST /busy \"abcd\";"), "what is being answered is answered");
+    port.unharmed().await;
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_lose_their_places() {
+    let port = port_with(Limits { connections: 2, stall: SHORT, ..Limits::default() }).await;
+    let mut deaf = Vec::new();
+    for _ in 0..2 {
+        let mut stream = port.connect().await;
+        let piece = "GET /a HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1000);
+        while stream.write_all(piece.as_bytes()).await.is_ok() {}
+        deaf.push(stream);
+    }
+    port.unharmed().await;
+}
+
+/// The connection after one whole answer.
+async fn kept_alive(mut stream: TcpStream) -> TcpStream {
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"GET /a \"\";") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    stream
+}
+
+fn connect(server: &Server) -> Blocking {
+    let stream = Blocking::connect(server.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+/// The resident memory in KiB, once the server says that it has this many connections beside the one
+/// that asks.
+fn wait_for(server: &Server, connections: usize) -> usize {
+    let expected = format!("\nsig_repo_connections {}\n", connections + 1);
+    assert!((0..1000).any(|_| server.get("/metrics").contains(&expected)), "never {expected:?}");
+    resident_kib(server)
+}
+
+fn resident_kib(server: &Server) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

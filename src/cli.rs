@@ -5,6 +5,7 @@
 mod check;
 mod clock;
 mod demo;
+mod doctor;
 mod healthcheck;
 mod serve;
 
@@ -42,6 +43,8 @@ enum Command {
     Clock(clock::Options),
     /// Show the whole thing on this machine: a sample registry, the mirror, a signed and an unsigned image
     Demo(demo::Options),
+    /// Find out from a client's side what its mirror setting lets through, and which setting closes it
+    Doctor(doctor::Options),
 }
 
 /// Runs the command that the process was started with.
@@ -54,14 +57,19 @@ pub fn run() -> ExitCode {
         Command::Healthcheck => healthcheck::run(file),
         Command::Clock(options) => clock::run(file, &options),
         Command::Demo(options) => demo::run(&options),
+        Command::Doctor(options) => {
+            return doctor::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sig-repo: {}", one_line(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error, ExitCode::FAILURE),
     }
+}
+
+fn failed(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    eprintln!("sig-repo: {}", one_line(error));
+    code
 }
 
 fn configuration(file: Option<PathBuf>) -> Result<Config, anyhow::Error> {

@@ -150,11 +150,11 @@ impl Client {
             }
             // It tells its own clients that there is no such manifest, or nothing.
             Program::Distribution => None,
-            // The phrase is all that they print.
+            // They ask by HEAD, which has no body: without the phrase there is the status.
             Program::Containerd | Program::Cri | Program::Build(_) | Program::Docker(ImageStore::Containerd)
-                if mode == Mode::Mirror && door == Door::Dropping =>
+                if door == Door::Dropping =>
             {
-                Some("300 Multiple Choices")
+                Some(if mode == Mode::DirectByName { "403 Forbidden" } else { "300 Multiple Choices" })
             }
             _ => Some(reason),
         }

@@ -7,6 +7,7 @@ mod cli;
 mod clock;
 mod config_examples;
 mod crash;
+mod disk;
 mod doctor;
 mod drain;
 mod expiry;

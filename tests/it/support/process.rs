@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -43,7 +44,10 @@ impl Server {
         let mut command = command(&[], variables);
         command.env("HTTP_ADDR", "127.0.0.1:0").env("DATA_DIR", data_dir.as_ref());
         let mut process = Ending(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
-        let mut log = BufReader::new(process.0.stderr.take().unwrap());
+        let log = process.0.stderr.take().unwrap();
+        // Room for all that it says while nobody reads: a process that cannot log waits.
+        fcntl(&log, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        let mut log = BufReader::new(log);
         let mut so_far = String::new();
         loop {
             let mut line = String::new();
@@ -58,7 +62,7 @@ impl Server {
 
     /// The whole answer to a GET, as text.
     pub(crate) fn get(&self, path: &str) -> String {
-        exchange(self.addr, "GET", path, "").unwrap()
+        exchange(self.addr, "GET", path, "", "").unwrap()
     }
 
     /// The body of the answer to a GET, which is JSON.
@@ -69,7 +73,7 @@ impl Server {
 
     /// Status and body of the answer to a POST.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let answer = exchange(self.addr, "POST", path, &body.to_string()).unwrap();
+        let answer = exchange(self.addr, "POST", path, "", &body.to_string()).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")))
     }
@@ -104,13 +108,13 @@ impl Server {
     }
 }
 
-/// One request on a connection of its own.
-pub(crate) fn exchange(addr: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
+/// One request on a connection of its own, with more headers where `headers` has lines of them.
+pub(crate) fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(addr)?;
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n{headers}\
          Content-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();

@@ -33,6 +33,9 @@ const MAX_SIGNATURES: usize = 1024;
 
 const CACHED_JUDGEMENTS: usize = 16_384;
 
+/// Records whose worth is kept, for whoever asks again before anything has changed.
+const CACHED_RECORDS: usize = 16_384;
+
 pub struct Judge {
     store: Store,
     trusted: Arc<Trusted>,
@@ -41,6 +44,7 @@ pub struct Judge {
     /// Bounds the threads that verify: the work is CPU alone.
     pool: Semaphore,
     cached: Cache<(Repository, Digest), Arc<Judgement>>,
+    records: Cache<RecordId, Arc<JudgedRecord>>,
 }
 
 /// What was found about every signature of one image in one repository.
@@ -52,6 +56,14 @@ pub struct Judgement {
     until: Option<Timestamp>,
     with_manifest: bool,
     complete: bool,
+}
+
+/// What one record was worth, and what that rests on.
+struct JudgedRecord {
+    judged: Judged,
+    generation: (Generation, u64),
+    until: Option<Timestamp>,
+    with_manifest: bool,
 }
 
 /// One signature and its outcome, before anything of policy.
@@ -85,7 +97,15 @@ struct Candidate {
 impl Judge {
     pub fn new(store: Store, trusted: Arc<Trusted>, clock: Clock, metrics: Metrics) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { store, trusted, clock, metrics, pool: Semaphore::new(threads), cached: Cache::new(CACHED_JUDGEMENTS) }
+        Self {
+            store,
+            trusted,
+            clock,
+            metrics,
+            pool: Semaphore::new(threads),
+            cached: Cache::new(CACHED_JUDGEMENTS),
+            records: Cache::new(CACHED_RECORDS),
+        }
     }
 
     pub fn trust(&self) -> Arc<TrustRoot> {
@@ -137,8 +157,23 @@ impl Judge {
     /// What one record is worth, for the question that the API answers. `manifest` is its image's,
     /// where it is held.
     pub async fn record(&self, record: &Record, manifest: Option<Bytes>) -> Result<Judged, StoreError> {
+        let generation = (self.store.generation_of(&record.digest), self.trusted.generation());
+        let with_manifest = manifest.is_some();
+        if let Some(kept) = self.records.get(&record.id)
+            && kept.generation == generation
+            && kept.with_manifest >= with_manifest
+            && kept.until.is_none_or(|until| self.clock.now() < until)
+        {
+            return Ok(kept.judged.clone());
+        }
+        let until = self.trusted.root().next_change(self.clock.now());
         let judged = self.verify(record.digest, manifest, vec![Candidate::of_record(record.clone())]).await?;
-        Ok(judged.into_iter().next().expect("one candidate gives one outcome"))
+        let judged = judged.into_iter().next().expect("one candidate gives one outcome");
+        if !matches!(judged.outcome, Outcome::Unknown(_)) {
+            let kept = JudgedRecord { judged: judged.clone(), generation, until, with_manifest };
+            self.records.insert(record.id.clone(), Arc::new(kept));
+        }
+        Ok(judged)
     }
 
     /// What a submission is worth before it is a record, and the identities it would have.

@@ -73,6 +73,13 @@ pub struct Refused {
     pub statement: Statement,
 }
 
+impl Refused {
+    /// Whether it must stop the client: not only where this mirror enforces, but also where its upstream has.
+    pub fn holds(&self) -> bool {
+        self.statement.is_enforced() || matches!(self.reason, Reason::UpstreamRefused)
+    }
+}
+
 /// How this puller was set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -413,7 +420,7 @@ impl Puller {
 
     /// Writes down a refusal. One that cannot be written is still a refusal.
     async fn refuse(&self, ask: &Ask, refused: Refused) -> Refused {
-        if refused.statement.is_enforced() {
+        if refused.holds() {
             let decision = Decision::Refused(refused.reason.clone());
             let digest = match &ask.reference {
                 Reference::Digest(digest) => Some(*digest),

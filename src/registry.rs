@@ -212,14 +212,15 @@ impl Parts {
         client: &Client,
     ) -> Response<Body> {
         let Refused { reason, statement } = refused;
+        let enforced = refused.holds();
         let image = target.image(reference);
-        self.metrics.decision(if statement.is_enforced() { "refused" } else { "not-served" }, reason.code()).inc();
+        self.metrics.decision(if enforced { "refused" } else { "not-served" }, reason.code()).inc();
         let text = format!("{image}: {reason}");
         match reason {
             Reason::Absent | Reason::Invisible if target.mode.is_direct() || !statement.is_enforced() => {
                 refusal::error(ErrorCode::ManifestUnknown, &text)
             }
-            reason if statement.is_enforced() => {
+            reason if enforced => {
                 let message = Message::refused(&image, reason, &statement.name);
                 refusal::manifest(&message, target.mode, client, reference)
             }

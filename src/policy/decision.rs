@@ -37,6 +37,8 @@ pub enum Reason {
     Absent,
     /// The upstream failed, so that there is nothing to decide on.
     Upstream(&'static str),
+    /// The upstream is a mirror of our kind and refuses it: that holds here too, whatever the level.
+    UpstreamRefused,
     /// What the upstream sent is no manifest, or not the one asked for.
     InvalidManifest,
     /// A name that is not configured.
@@ -89,6 +91,7 @@ impl Reason {
             Self::Invisible => "invisible",
             Self::Absent => "absent",
             Self::Upstream(code) => code,
+            Self::UpstreamRefused => "upstream-refused",
             Self::InvalidManifest => "invalid-manifest",
             Self::UnknownRegistry => "unknown-registry",
             Self::ShuttingDown => "shutting-down",
@@ -119,6 +122,7 @@ impl fmt::Display for Reason {
             // One text for both, so that an answer does not tell what exists.
             Self::Invisible | Self::Absent => f.write_str("refused or not found"),
             Self::Upstream(code) => write!(f, "the upstream registry could not be asked: {code}"),
+            Self::UpstreamRefused => f.write_str("the upstream registry refuses it"),
             Self::InvalidManifest => f.write_str("the upstream registry sent no valid manifest"),
             Self::UnknownRegistry => f.write_str("this registry is not configured here"),
             Self::ShuttingDown => f.write_str("shutting down"),

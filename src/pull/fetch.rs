@@ -133,9 +133,9 @@ impl Fetcher {
                     self.renew_presence(repository, digest).await;
                     Ok(manifest)
                 }
-                Err(error) if !error.is_absent() && age < PRESENCE_KEPT => Ok(manifest),
+                Err(error) if !error.is_final() && age < PRESENCE_KEPT => Ok(manifest),
                 Err(error) => {
-                    if error.is_absent() {
+                    if error.is_final() {
                         self.store.forget_presence(repository, digest).await?;
                     }
                     Err(error.into())
@@ -195,6 +195,7 @@ impl FetchError {
             Self::Upstream(error) if error.is_absent() => Reason::Absent,
             // What the upstream does not show us is as good as absent, in one text with what is.
             Self::Upstream(UpstreamError::Denied) => Reason::Invisible,
+            Self::Upstream(UpstreamError::Refused) => Reason::UpstreamRefused,
             Self::Upstream(error) => Reason::Upstream(error.code()),
             Self::Manifest(error) => {
                 tracing::warn!("the upstream sent no valid manifest: {error}");

@@ -362,8 +362,14 @@ impl fmt::Debug for Upstream {
 }
 
 pub(super) fn failure_of(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> UpstreamError {
+    if headers.get_all(header::WARNING).iter().any(|warning| warning.as_bytes().starts_with(REFUSAL)) {
+        return UpstreamError::Refused;
+    }
     UpstreamError::of_status(status, retry_after(headers, clock))
 }
+
+/// How a mirror of our kind says, whatever the form of the answer, that it refuses.
+const REFUSAL: &[u8] = b"299 - \"sig-repo: ";
 
 fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()

@@ -12,6 +12,9 @@ pub enum UpstreamError {
     NotFound,
     #[error("the upstream denies access")]
     Denied,
+    /// It is one of us, and has decided.
+    #[error("the upstream's policy refuses it")]
+    Refused,
     #[error("the upstream's quota is used up")]
     QuotaExceeded,
     #[error("the upstream limits the rate of requests")]
@@ -70,6 +73,7 @@ impl UpstreamError {
         match self {
             Self::NotFound => "not-found",
             Self::Denied => "denied",
+            Self::Refused => "upstream-refused",
             Self::QuotaExceeded => "quota-exceeded",
             Self::RateLimited { .. } => "rate-limited",
             Self::Status { .. } => "status",
@@ -90,6 +94,11 @@ impl UpstreamError {
     /// Whether the upstream said that the thing is not there: the only failure that means absence.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::NotFound)
+    }
+
+    /// Whether the upstream has decided that it is not to be had there, so that what is held of it no longer counts.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::NotFound | Self::Refused)
     }
 
     /// Whether there was an answer, but not to what was asked: it spoils one thing, and asking again

@@ -148,8 +148,8 @@ impl Client {
             {
                 None
             }
-            // It tells its own clients that there is no such manifest, or nothing.
-            Program::Distribution => None,
+            // A cache tells its own clients what it makes of a refusal, not what was said to it.
+            Program::Distribution | Program::SigRepo => None,
             // They ask by HEAD, which has no body: without the phrase there is the status.
             Program::Containerd | Program::Cri | Program::Build(_) | Program::Docker(ImageStore::Containerd)
                 if door == Door::Dropping =>

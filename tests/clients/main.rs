@@ -27,6 +27,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
+mod chain;
 mod clients;
 mod controls;
 mod doors;

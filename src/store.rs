@@ -171,6 +171,11 @@ impl Store {
     pub fn generation_of(&self, key: impl Hash) -> Generation {
         self.inner.generations.of(key)
     }
+
+    /// Whether what was read under this generation still is what the store says.
+    pub fn is_current(&self, generation: Generation) -> bool {
+        self.inner.generations.is_current(generation)
+    }
 }
 
 #[cfg(test)]

@@ -79,15 +79,8 @@ pub(super) struct Standing {
 /// What a verdict was made from, read before the rows themselves: a change in between makes it void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Basis {
-    subjects: Vec<(Subject, Generation)>,
+    rows: Vec<Generation>,
     trust: u64,
-}
-
-/// Something whose rows a verdict was made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Subject {
-    Digest(Digest),
-    Repository(Repository),
 }
 
 /// What a request by digest is known by: its tags with their classes, and its parents.
@@ -389,22 +382,8 @@ impl Standings {
     }
 
     fn basis(&self, repository: &Repository, digest: &Digest) -> Basis {
-        let trust = self.trusted.generation();
-        let subjects = [Subject::Digest(*digest), Subject::Repository(repository.clone())]
-            .into_iter()
-            .map(|subject| {
-                let generation = self.generation(&subject);
-                (subject, generation)
-            })
-            .collect();
-        Basis { subjects, trust }
-    }
-
-    fn generation(&self, subject: &Subject) -> Generation {
-        match subject {
-            Subject::Digest(digest) => self.store.generation_of(digest),
-            Subject::Repository(repository) => self.store.generation_of(repository),
-        }
+        let rows = vec![self.store.generation_of(digest), self.store.generation_of(repository)];
+        Basis { rows, trust: self.trusted.generation() }
     }
 
     #[expect(clippy::too_many_arguments, reason = "gathers what the walk has found")]
@@ -436,9 +415,9 @@ impl Standings {
         for parent in parents() {
             until = earliest(until, parent.until);
             recheck = earliest(recheck, parent.recheck);
-            for subject in &parent.basis.subjects {
-                if !basis.subjects.contains(subject) {
-                    basis.subjects.push(subject.clone());
+            for generation in &parent.basis.rows {
+                if !basis.rows.contains(generation) {
+                    basis.rows.push(*generation);
                 }
             }
             if parent.basis.trust != basis.trust {
@@ -459,7 +438,7 @@ impl Standings {
         standing.basis.trust == self.trusted.generation()
             && standing.until.is_none_or(|until| self.clock.now() < until)
             && standing.recheck.is_none_or(|recheck| self.clock.instant() < recheck)
-            && standing.basis.subjects.iter().all(|(subject, generation)| self.generation(subject) == *generation)
+            && standing.basis.rows.iter().all(|generation| self.store.is_current(*generation))
     }
 
     fn keep(&self, key: (Repository, Digest, Option<Tag>), standing: &Arc<Standing>) {

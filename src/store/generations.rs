@@ -3,9 +3,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A number that has moved whenever a write may have changed what the store says about a key.
+/// How often the store may have changed what it says about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Generation(pub u64);
+pub struct Generation {
+    shard: usize,
+    moves: u64,
+}
 
 /// Counters in a fixed number of shards: keys that share one are merely asked about again.
 #[derive(Debug)]
@@ -19,7 +22,16 @@ pub(super) struct Touched(Vec<usize>);
 
 impl Generations {
     pub(super) fn of(&self, key: impl Hash) -> Generation {
-        Generation(self.shards[shard(key)].load(Ordering::Acquire))
+        self.at(shard(key))
+    }
+
+    /// Whether no write has touched the key since; the key itself is not needed for that.
+    pub(super) fn is_current(&self, generation: Generation) -> bool {
+        self.at(generation.shard) == generation
+    }
+
+    fn at(&self, shard: usize) -> Generation {
+        Generation { shard, moves: self.shards[shard].load(Ordering::Acquire) }
     }
 
     pub(super) fn bump(&self, touched: &Touched) {
@@ -68,7 +80,8 @@ mod tests {
         touched.add("a");
         generations.bump(&touched);
         assert_ne!(generations.of("a"), before);
-        assert_eq!(generations.of("b"), other);
+        assert!(!generations.is_current(before));
+        assert!(generations.is_current(other));
         generations.bump_all();
         assert_ne!(generations.of("b"), other);
     }

@@ -18,7 +18,7 @@ use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -172,9 +172,8 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limits = &config.limits;
     let asked = Asked::default();
-    let io = TokioIo::new(Stalling::new(stream, asked.clone(), limits.head, limits.stall));
+    let io = TokioIo::new(Stalling::new(stream, asked.clone(), config.limits));
     let begun = asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let answered = begun.begin();
@@ -187,8 +186,8 @@ where
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
+        // The stream has limits of its own, which cost nothing while nobody waits.
+        .header_read_timeout(None)
         .max_header_size(HEAD_BYTES)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(io, service);
@@ -196,6 +195,7 @@ where
     let mut idle_since = None;
     let ended = loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => break ended,
             wish = open.wish() => match wish {
                 Wish::Stay => {}
@@ -230,14 +230,13 @@ impl Asked {
         Answered(Arc::clone(&self.0))
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) % 2 == 0
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// The same number twice is a connection that was idle all the while.
-    fn idle(&self) -> Option<usize> {
-        let count = self.0.load(Ordering::Relaxed);
-        (count % 2 == 0).then_some(count)
+    pub(super) fn idle(&self) -> Option<usize> {
+        Some(self.count()).filter(|count| count.is_multiple_of(2))
     }
 }
 

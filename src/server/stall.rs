@@ -1,69 +1,100 @@
 use std::{
-    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 
-use super::connection::Asked;
+use super::{Limits, connection::Asked};
 
-/// A connection that ends with an error when its peer takes nothing for too long, or takes too long
-/// over the head of a request.
+/// A connection that ends with an error when its peer takes nothing for too long, asks nothing for too
+/// long, or takes too long over the head of a request.
+///
+/// What every request would have to start and stop is only looked at when there is something to wait for:
+/// one timer runs per connection, and when it rings too early it is wound up again.
 pub(super) struct Stalling<S> {
     stream: S,
-    /// While no request is being answered, what arrives is the head of the next one.
+    limits: Limits,
     asked: Asked,
-    head: Deadline,
-    write: Deadline,
+    /// What `asked` was at when the two below began.
+    count: usize,
+    head_begun: bool,
+    reading: Option<Wait>,
+    writing: Option<Instant>,
+    timer: Timer,
 }
 
-/// A timer that costs nothing until somebody has to wait.
-struct Deadline {
-    after: Duration,
-    running: Option<Pin<Box<Sleep>>>,
+/// How long the peer may take over what it is at.
+#[derive(Clone, Copy)]
+struct Wait {
+    for_head: bool,
+    until: Instant,
 }
+
+#[derive(Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl<S> Stalling<S> {
-    pub(super) fn new(stream: S, asked: Asked, head: Duration, write: Duration) -> Self {
-        Self { stream, asked, head: Deadline::new(head), write: Deadline::new(write) }
-    }
-}
-
-impl Deadline {
-    fn new(after: Duration) -> Self {
-        Self { after, running: None }
+    pub(super) fn new(stream: S, asked: Asked, limits: Limits) -> Self {
+        let (count, timer) = (asked.count(), Timer::default());
+        Self { stream, limits, asked, count, head_begun: false, reading: None, writing: None, timer }
     }
 
-    fn stop(&mut self) {
-        self.running = None;
+    /// Ready once the peer has been waited for too long.
+    fn wait_for_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let until = match self.reading {
+            Some(wait) if wait.for_head == self.head_begun => wait.until,
+            _ => {
+                let limit = if self.head_begun { self.limits.head } else { self.limits.idle };
+                let wait = Wait { for_head: self.head_begun, until: now() + limit };
+                self.reading = Some(wait);
+                wait.until
+            }
+        };
+        self.timer.rings(until, cx)
     }
 
-    fn start(&mut self) {
-        self.running.get_or_insert_with(|| Box::pin(sleep(self.after)));
-    }
-
-    /// Ready once the time is over; pending, too, while it does not run.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Some(running) = &mut self.running else { return Poll::Pending };
-        ready!(running.as_mut().poll(cx));
-        Poll::Ready(io::ErrorKind::TimedOut.into())
+    /// Nobody may read again when the answer ends. So the timer rings after it, and the wait begins then: a
+    /// peer that asks nothing more is waited for up to twice the limit.
+    fn look_again(&mut self, cx: &mut Context<'_>) {
+        let _rung = self.timer.rings(now() + self.limits.idle, cx);
     }
 
     /// What a write came to; the time runs from the first one that had to wait.
     fn watch<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stop();
+            self.writing = None;
             return written;
         }
-        self.start();
-        self.poll(cx).map(Err)
+        let until = *self.writing.get_or_insert_with(|| now() + self.limits.stall);
+        self.timer.rings(until, cx).map(Err)
     }
+}
+
+impl Timer {
+    /// Ready from `until` on. It may be asked about several instants; it rings for the earliest.
+    fn rings(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        if now() < until {
+            sleep.as_mut().reset(until);
+            ready!(sleep.as_mut().poll(cx));
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// The runtime's own time, by which its timers run.
+#[expect(clippy::disallowed_methods, reason = "a limit of waiting is no time that anything is decided by")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
@@ -71,17 +102,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if !this.asked.is_idle() {
-            this.head.stop();
-            return read;
+        let count = this.asked.count();
+        if this.count != count {
+            (this.count, this.head_begun, this.reading) = (count, false, None);
         }
-        if read.is_ready() {
-            if buf.filled().len() > before {
-                this.head.start();
+        if this.asked.idle().is_none() {
+            if read.is_pending() {
+                this.look_again(cx);
             }
             return read;
         }
-        this.head.poll(cx).map(Err)
+        this.head_begun |= buf.filled().len() > before;
+        if read.is_ready() {
+            return read;
+        }
+        this.wait_for_head(cx).map(Err)
     }
 }
 
@@ -89,7 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.write.watch(written, cx)
+        this.watch(written, cx)
     }
 
     fn poll_write_vectored(
@@ -98,8 +133,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.write.watch(written, cx)
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = if bufs.len() > 1 && length <= ONE_PIECE {
+            let mut piece = [0; ONE_PIECE];
+            let mut at = 0;
+            for buf in bufs {
+                piece[at..at + buf.len()].copy_from_slice(buf);
+                at += buf.len();
+            }
+            Pin::new(&mut this.stream).poll_write(cx, &piece[..length])
+        } else {
+            Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        };
+        this.watch(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,12 +155,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.write.watch(flushed, cx)
+        this.watch(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.write.watch(shut, cx)
+        this.watch(shut, cx)
     }
 }
+
+/// An answer of up to this many bytes is put together first: one piece costs the system less than a list.
+const ONE_PIECE: usize = 4096;

@@ -14,7 +14,7 @@ mod repository;
 pub use self::descriptor::Descriptor;
 pub use self::digest::{Algorithm, Digest, DigestError, DigestHasher};
 pub use self::error_code::ErrorCode;
-pub use self::manifest::{MAX_CHILDREN, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestHeaders, ManifestKind};
+pub use self::manifest::{MAX_CHILDREN, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
 pub use self::media_type::MediaType;
 pub use self::reference::{ArtifactTag, Reference, ReferenceError, Tag, TagError, TagType};
 pub use self::repository::{RegistryName, Repository, RepositoryError};

@@ -9,7 +9,11 @@ mod refusal;
 mod respond;
 mod route;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -56,52 +60,64 @@ impl Registry {
         Self { parts: Arc::new(Parts { puller, canonical, drain, metrics, admitted, warned }) }
     }
 
+    /// The answer to what was decided on a moment ago. It is made on the spot, or not at all.
+    pub fn answer_at_once<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let Parts { puller, canonical, drain, metrics, .. } = &*self.parts;
+        let Ok(Route::Manifest { target, reference }) = Route::parse(request, canonical) else { return None };
+        if drain.is_draining() {
+            return None;
+        }
+        let ask = Ask { repository: target.repository, reference, asker: client::asker(request) };
+        // What breaks down here is asked for again by `answer`, whose failures are refusals.
+        let warm = catch_unwind(AssertUnwindSafe(|| puller.warm(&ask))).unwrap_or_else(|_| {
+            metrics.panicked();
+            None
+        });
+        Some(without_body_if_head(request, self.parts.admitted(&warm?)))
+    }
+
     /// Answers one request. The body of a request is never read: nothing is pushed here.
     pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         let client = Client::of(request);
-        let route = Route::parse(request, &self.parts.canonical);
-        let head = request.method() == Method::HEAD;
-        let mut response = match route {
+        let response = match Route::parse(request, &self.parts.canonical) {
             Ok(route) => self.parts.route(route, request.headers(), &client).await,
             Err(error) => self.parts.misrouted(&error, &client),
         };
-        if head {
-            *response.body_mut() = Body::empty();
-        }
-        response
+        without_body_if_head(request, response)
     }
 }
 
+fn without_body_if_head<B>(request: &Request<B>, mut response: Response<Body>) -> Response<Body> {
+    if request.method() == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
 impl Parts {
-    async fn route(&self, route: Route, headers: &HeaderMap, client: &Client) -> Response<Body> {
+    async fn route(&self, route: Route<'_>, headers: &HeaderMap, client: &Client) -> Response<Body> {
         match route {
             Route::Base => respond::base(),
             Route::TooOld => respond::too_old(),
             Route::Discover => respond::json(&json!({ "extensions": [] })),
             Route::Manifest { target, reference } => self.manifest(&target, reference, client).await,
-            // What may wait for the upstream is kept apart, so that a warm manifest moves no large future.
-            Route::Blob { target, digest } => Box::pin(self.blob(&target, &digest, headers, client)).await,
-            Route::Tags { target, query } => Box::pin(self.tags(&target, &query, client)).await,
-            Route::Referrers { target, digest, query } => {
-                Box::pin(self.referrers(&target, &digest, &query, client)).await
-            }
+            Route::Blob { target, digest } => self.blob(&target, &digest, headers, client).await,
+            Route::Tags { target, query } => self.tags(&target, &query, client).await,
+            Route::Referrers { target, digest, query } => self.referrers(&target, &digest, &query, client).await,
         }
     }
 
-    async fn manifest(&self, target: &Target, reference: Reference, client: &Client) -> Response<Body> {
+    async fn manifest(&self, target: &Target<'_>, reference: Reference, client: &Client) -> Response<Body> {
         let ask = Ask { repository: target.repository.clone(), reference, asker: client.asker.clone() };
         if self.drain.is_draining() {
-            let statement = Box::pin(self.puller.statement_of(&ask)).await;
+            let statement = self.puller.statement_of(&ask).await;
             let refused = Refused { reason: Reason::ShuttingDown, statement };
             return self.refused(target, Some(&ask.reference), &refused, client);
         }
-        match self.puller.warm(&ask) {
-            Some(admitted) => self.admitted(&admitted),
-            None => Box::pin(self.decide(target, &ask, client)).await,
-        }
+        self.decide(target, &ask, client).await
     }
 
-    async fn decide(&self, target: &Target, ask: &Ask, client: &Client) -> Response<Body> {
+    async fn decide(&self, target: &Target<'_>, ask: &Ask, client: &Client) -> Response<Body> {
         let deciding = AssertUnwindSafe(tokio::time::timeout(DECISION_LIMIT, self.puller.manifest(ask))).catch_unwind();
         let decided = match deciding.await {
             Ok(Ok(decided)) => decided,
@@ -126,7 +142,7 @@ impl Parts {
         respond::manifest(admitted)
     }
 
-    async fn blob(&self, target: &Target, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {
+    async fn blob(&self, target: &Target<'_>, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {
         let admitted = match self.puller.blob(&target.repository, digest, &client.asker).await {
             Ok(admitted) => admitted,
             Err(refused) => return refusal::blob(target, digest, &refused),
@@ -145,7 +161,7 @@ impl Parts {
         }
     }
 
-    async fn tags(&self, target: &Target, query: &str, client: &Client) -> Response<Body> {
+    async fn tags(&self, target: &Target<'_>, query: &str, client: &Client) -> Response<Body> {
         let upstream = match self.puller.upstream_of(&target.repository) {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
@@ -168,17 +184,17 @@ impl Parts {
             return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
         }
         let shown: Vec<_> = tags.iter().filter(|tag| self.shows(target, tag)).collect();
-        respond::tags(&target.shown, &shown, answer.next.as_deref())
+        respond::tags(target.shown, &shown, answer.next.as_deref())
     }
 
-    fn shows(&self, target: &Target, tag: &Tag) -> bool {
+    fn shows(&self, target: &Target<'_>, tag: &Tag) -> bool {
         self.puller.shows_tag(tag)
             && tag.artifact().is_none_or(|artifact| {
                 self.puller.shows_artifacts_of(&target.repository, &artifact.subject).unwrap_or(false)
             })
     }
 
-    async fn referrers(&self, target: &Target, digest: &Digest, query: &str, client: &Client) -> Response<Body> {
+    async fn referrers(&self, target: &Target<'_>, digest: &Digest, query: &str, client: &Client) -> Response<Body> {
         let upstream = match self.puller.upstream_of(&target.repository) {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
@@ -194,7 +210,7 @@ impl Parts {
             Err(error) => Err(error),
         };
         match listed {
-            Ok(answer) => respond::referrers(answer, &target.shown, digest),
+            Ok(answer) => respond::referrers(answer, target.shown, digest),
             // Without the API a client looks for the fallback tag.
             Err(error) if error.is_absent() => {
                 refusal::error(ErrorCode::ManifestUnknown, "the upstream lists no referrers")
@@ -206,7 +222,7 @@ impl Parts {
     /// The answer to a manifest that does not leave.
     fn refused(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         reference: Option<&Reference>,
         refused: &Refused,
         client: &Client,

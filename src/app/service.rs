@@ -1,6 +1,11 @@
-use std::{convert::Infallible, pin::Pin};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::Pin,
+};
 
 use axum::Router;
+use futures_util::future;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -17,6 +22,8 @@ pub(super) struct Service {
 
 type Body = Either<registry::Body, axum::body::Body>;
 
+type Waiting = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 impl Service {
     pub(super) fn new(registry: Registry, api: Router) -> Self {
         Self { registry, api }
@@ -26,19 +33,24 @@ impl Service {
 impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = future::Either<Ready<Result<Self::Response, Infallible>>, Waiting>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
         let under = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if under("/v2") || under("/v1") {
+            if let Some(response) = self.registry.answer_at_once(&request) {
+                return future::Either::Left(ready(Ok(response.map(Either::Left))));
+            }
             let registry = self.registry.clone();
-            Box::pin(async move { Ok(registry.answer(&request).await.map(Either::Left)) })
+            future::Either::Right(Box::pin(async move { Ok(registry.answer(&request).await.map(Either::Left)) }))
         } else if under("/api") {
             let api = self.api.clone();
-            Box::pin(async move { Ok(api.oneshot(request.map(axum::body::Body::new)).await?.map(Either::Right)) })
+            future::Either::Right(Box::pin(async move {
+                Ok(api.oneshot(request.map(axum::body::Body::new)).await?.map(Either::Right))
+            }))
         } else {
-            Box::pin(std::future::ready(Ok(about())))
+            future::Either::Left(ready(Ok(about())))
         }
     }
 }

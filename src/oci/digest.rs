@@ -1,4 +1,8 @@
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
 use aws_lc_rs::digest::{Context, SHA256, SHA512};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Only the canonical form is accepted (lower-case hexadecimal of the algorithm's exact length), so
 /// that two equal digests are always equal text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
     /// The first `algorithm.size()` bytes; the rest is zero.
@@ -73,6 +77,13 @@ impl Digest {
     }
 }
 
+/// What is behind the digest's length is the same in all, so it is not hashed.
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 
@@ -85,11 +96,13 @@ impl FromStr for Digest {
         };
         let expected = algorithm.size() * 2;
         let malformed = || DigestError::Encoding { algorithm, expected };
-        if encoded.len() != expected || encoded.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        // hex reads capital letters too, which would give one digest two spellings.
+        if encoded.len() != expected || encoded.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(malformed());
         }
-        let bytes = hex::decode(encoded).map_err(|_| malformed())?;
-        Ok(Self::from_parts(algorithm, &bytes))
+        let mut bytes = [0; 64];
+        hex::decode_to_slice(encoded, &mut bytes[..algorithm.size()]).map_err(|_| malformed())?;
+        Ok(Self { algorithm, bytes })
     }
 }
 

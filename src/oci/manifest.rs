@@ -1,5 +1,7 @@
+use std::sync::OnceLock;
+
 use bytes::Bytes;
-use http::HeaderValue;
+use http::HeaderMap;
 use serde::Deserialize;
 
 use super::{Descriptor, Digest, MediaType};
@@ -21,16 +23,7 @@ pub struct Manifest {
     pub kind: ManifestKind,
     pub subject: Option<Descriptor>,
     pub artifact_type: Option<MediaType>,
-    headers: ManifestHeaders,
-}
-
-/// What HTTP says of a manifest, made once: each answer takes a reference.
-#[derive(Debug, Clone)]
-pub struct ManifestHeaders {
-    pub content_type: HeaderValue,
-    pub digest: HeaderValue,
-    /// RFC 9110, section 8.8.3: the digest, quoted.
-    pub etag: HeaderValue,
+    headers: OnceLock<HeaderMap>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +83,7 @@ impl Manifest {
             (None, None, Some(manifests)) if media_type.is_index() => ManifestKind::Index { manifests },
             _ => return Err(ManifestError::Ambiguous),
         };
-        let headers = ManifestHeaders::new(&media_type, &digest);
+        let headers = OnceLock::new();
         let (subject, artifact_type) = (wire.subject, wire.artifact_type);
         let manifest = Self { digest, media_type, bytes, kind, subject, artifact_type, headers };
         if manifest.children().count() > MAX_CHILDREN {
@@ -108,8 +101,9 @@ impl Manifest {
         config.into_iter().chain(rest)
     }
 
-    pub fn headers(&self) -> &ManifestHeaders {
-        &self.headers
+    /// The headers of an answer with this manifest: made for the first, kept for the next.
+    pub fn headers(&self, make: impl FnOnce(&Self) -> HeaderMap) -> &HeaderMap {
+        self.headers.get_or_init(|| make(self))
     }
 
     pub fn is_index(&self) -> bool {
@@ -124,17 +118,6 @@ impl Manifest {
                 !layers.is_empty() && layers.iter().all(|layer| layer.media_type.is_artifact_layer())
             }
             ManifestKind::Index { .. } => false,
-        }
-    }
-}
-
-impl ManifestHeaders {
-    fn new(media_type: &MediaType, digest: &Digest) -> Self {
-        let shared = |text: String| HeaderValue::from_maybe_shared(Bytes::from(text)).expect("the text is ASCII");
-        Self {
-            content_type: shared(media_type.to_string()),
-            digest: shared(digest.to_string()),
-            etag: shared(format!("\"{digest}\"")),
         }
     }
 }

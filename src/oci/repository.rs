@@ -76,7 +76,7 @@ impl Repository {
         }
         let library =
             if registry.as_str() == RegistryName::DOCKER_HUB && !path.contains('/') { "library/" } else { "" };
-        let name = format!("{registry}/{library}{path}");
+        let name = [registry.as_str(), "/", library, path].concat();
         Ok(Self { name: name.into(), registry_len: registry.as_str().len() })
     }
 

@@ -36,20 +36,25 @@ const MAX_USER_AGENT: usize = 256;
 
 impl Client {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
-        let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let agent = agent.get(..MAX_USER_AGENT).unwrap_or(agent);
         let peer = request.extensions().get::<Peer>();
         Self {
-            family: Family::of(agent),
+            family: Family::of(user_agent(request)),
             // Without a peer nothing is known of the way, so the form that survives every way is taken.
             behind_hop: peer.is_none_or(|peer| peer.behind_hop),
             head: request.method() == Method::HEAD,
-            asker: Asker {
-                address: peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client),
-                user_agent: agent.into(),
-            },
+            asker: asker(request),
         }
     }
+}
+
+pub(super) fn asker<B>(request: &Request<B>) -> Asker {
+    let address = request.extensions().get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client);
+    Asker { address, user_agent: user_agent(request).into() }
+}
+
+fn user_agent<B>(request: &Request<B>) -> &str {
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    agent.get(..MAX_USER_AGENT).unwrap_or(agent)
 }
 
 impl Family {

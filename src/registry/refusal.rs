@@ -71,7 +71,7 @@ pub(super) fn manifest(
 }
 
 /// The refusal of a blob or a list. It stops nobody and need not: the manifest is the gate.
-pub(super) fn blob(target: &Target, digest: &Digest, refused: &Refused) -> Response<Body> {
+pub(super) fn blob(target: &Target<'_>, digest: &Digest, refused: &Refused) -> Response<Body> {
     match &refused.reason {
         Reason::Absent | Reason::Invisible => {
             error(ErrorCode::BlobUnknown, "no admitted image of this repository names this blob")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde_json::json;
 
@@ -21,6 +21,7 @@ pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("do
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
+const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
 const NEVER_CACHED: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// What the body of an answer is made of.
@@ -93,17 +94,26 @@ pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
 /// The one way for a manifest to leave.
 pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
     let manifest = admitted.content();
-    let mut response = uncached(StatusCode::OK, Body::Whole(manifest.bytes.clone()));
+    let mut response = Response::new(Body::Whole(manifest.bytes.clone()));
     let headers = response.headers_mut();
-    let ready = manifest.headers();
-    headers.insert(header::CONTENT_TYPE, ready.content_type.clone());
-    headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
-    headers.insert(DOCKER_CONTENT_DIGEST, ready.digest.clone());
-    headers.insert(header::ETAG, ready.etag.clone());
+    headers.clone_from(manifest.headers(manifest_headers));
     if let Some(text) = admitted.warning() {
         headers.insert(header::WARNING, warning(text));
     }
     response
+}
+
+fn manifest_headers(manifest: &Manifest) -> HeaderMap {
+    // Shared, so that an answer takes a reference to each.
+    let shared = |text: String| HeaderValue::from_maybe_shared(Bytes::from(text)).expect("the text is ASCII");
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CACHE_CONTROL, NEVER_CACHED);
+    headers.insert(API_VERSION, REGISTRY_2);
+    headers.insert(header::CONTENT_TYPE, shared(manifest.media_type.to_string()));
+    headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
+    headers.insert(DOCKER_CONTENT_DIGEST, shared(manifest.digest.to_string()));
+    headers.insert(header::ETAG, shared(format!("\"{}\"", manifest.digest)));
+    headers
 }
 
 /// A blob on its way from the upstream.
@@ -160,10 +170,8 @@ pub(super) fn uncached(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    // Room for all that an answer has, hyper's Date included, so that the map is made once.
-    headers.reserve(12);
     headers.insert(header::CACHE_CONTROL, NEVER_CACHED);
-    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(API_VERSION, REGISTRY_2);
     response
 }
 

@@ -6,7 +6,7 @@ use crate::oci::{Digest, DigestError, Reference, ReferenceError, RegistryName, R
 
 /// What a request asks for. Past this point nobody looks at a path again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Route<'a> {
     /// `/v2/`: is this a registry?
     Base,
     /// `/v1/`: a client from before 2014.
@@ -14,19 +14,19 @@ pub(super) enum Route {
     /// `/v2/_oci/ext/discover`.
     Discover,
     Manifest {
-        target: Target,
+        target: Target<'a>,
         reference: Reference,
     },
     Blob {
-        target: Target,
+        target: Target<'a>,
         digest: Digest,
     },
     Tags {
-        target: Target,
+        target: Target<'a>,
         query: String,
     },
     Referrers {
-        target: Target,
+        target: Target<'a>,
         digest: Digest,
         query: String,
     },
@@ -34,11 +34,11 @@ pub(super) enum Route {
 
 /// A repository, and how it was addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     pub(super) repository: Repository,
     pub(super) mode: Mode,
     /// The name as it was asked for.
-    pub(super) shown: String,
+    pub(super) shown: &'a str,
 }
 
 /// Whether the client may have another endpoint to try.
@@ -62,9 +62,9 @@ pub(super) enum RouteError {
     UnknownRegistry { name: String, mode: Mode },
 }
 
-impl Route {
+impl<'a> Route<'a> {
     /// Distribution specification, "Endpoints". `canonical` is the registry that a bare name means.
-    pub(super) fn parse<B>(request: &Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
+    pub(super) fn parse<B>(request: &'a Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
         let path = request.uri().path();
         if path == "/v1" || path.starts_with("/v1/") {
             return Ok(Self::TooOld);
@@ -78,12 +78,12 @@ impl Route {
             "/_oci/ext/discover" => return Ok(Self::Discover),
             _ => rest.strip_prefix('/').ok_or(RouteError::NotFound)?,
         };
-        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let query = Query(request.uri().query().unwrap_or_default());
         // A name may hold any of these words, so the path is read from its end.
         let mut segments = rest.rsplitn(3, '/');
         let (last, kind, name) = (segments.next(), segments.next(), segments.next());
         let (Some(last), Some(kind), Some(name)) = (last, kind, name) else { return Err(RouteError::NotFound) };
-        let target = || Target::parse(name, &query, request, canonical);
+        let target = || Target::parse(name, query, request, canonical);
         match kind {
             "manifests" => Ok(Self::Manifest { target: target()?, reference: reference(last)? }),
             "blobs" => Ok(Self::Blob { target: target()?, digest: digest(last)? }),
@@ -97,15 +97,21 @@ impl Route {
     }
 }
 
-impl Target {
-    fn parse<B>(name: &str, query: &Query, request: &Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let named = match query.values("ns").as_slice() {
-            [] => None,
+impl<'a> Target<'a> {
+    fn parse<B>(
+        name: &'a str,
+        query: Query<'_>,
+        request: &Request<B>,
+        canonical: &RegistryName,
+    ) -> Result<Self, RouteError> {
+        let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let mut named = query.values("ns");
+        let named = match (named.next(), named.next()) {
+            (None, _) => None,
             // BuildKit names the host it speaks to, also where that is the registry itself.
-            [ns] if host.is_some_and(|host| host.eq_ignore_ascii_case(ns)) => None,
-            [ns] => Some(ns.parse::<RegistryName>().map_err(|_| unknown_registry(ns, Mode::MirrorNs))?),
-            _ => return Err(unknown_registry("several names in ns=", Mode::MirrorNs)),
+            (Some(ns), None) if host().is_some_and(|host| host.eq_ignore_ascii_case(&ns)) => None,
+            (Some(ns), None) => Some(ns.parse::<RegistryName>().map_err(|_| unknown_registry(&ns, Mode::MirrorNs))?),
+            (Some(_), Some(_)) => return Err(unknown_registry("several names in ns=", Mode::MirrorNs)),
         };
         let (repository, mode) = match (named, name.split_once('/')) {
             (Some(registry), _) => (Repository::new(&registry, name), Mode::MirrorNs),
@@ -115,7 +121,7 @@ impl Target {
             }
             (None, _) => (Repository::new(canonical, name), Mode::Mirror),
         };
-        Ok(Self { repository: repository.map_err(RouteError::Name)?, mode, shown: name.to_owned() })
+        Ok(Self { repository: repository.map_err(RouteError::Name)?, mode, shown: name })
     }
 
     /// The image as the client named it.
@@ -123,7 +129,7 @@ impl Target {
         match reference {
             Some(Reference::Tag(tag)) => format!("{}:{tag}", self.shown),
             Some(Reference::Digest(digest)) => format!("{}@{digest}", self.shown),
-            None => self.shown.clone(),
+            None => self.shown.to_owned(),
         }
     }
 }
@@ -134,21 +140,22 @@ impl Mode {
     }
 }
 
-/// A query as pairs, decoded.
-struct Query(Vec<(String, String)>);
+/// A query, decoded as it is looked into.
+#[derive(Clone, Copy)]
+struct Query<'a>(&'a str);
 
-impl Query {
-    fn parse(query: &str) -> Self {
-        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+impl<'a> Query<'a> {
+    fn pairs(self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        url::form_urlencoded::parse(self.0.as_bytes())
     }
 
-    fn values(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+    fn values(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+        self.pairs().filter(move |(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The parameters that may go on to the upstream, encoded anew.
-    fn only(&self, names: &[&str]) -> String {
-        let kept = self.0.iter().filter(|(key, _)| names.contains(&key.as_str()));
+    fn only(self, names: &[&str]) -> String {
+        let kept = self.pairs().filter(|(key, _)| names.contains(&key.as_ref()));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
     }
 }
@@ -166,9 +173,9 @@ fn digest(text: &str) -> Result<Digest, RouteError> {
 
 /// The colon of a digest is the one character that clients escape without need.
 fn unescape_colon(text: &str) -> Cow<'_, str> {
-    match text.split_once("%3A").or_else(|| text.split_once("%3a")) {
-        Some((algorithm, encoded)) => Cow::Owned(format!("{algorithm}:{encoded}")),
-        None => Cow::Borrowed(text),
+    match text.split_once('%').map(|(before, rest)| (before, rest.split_at_checked(2))) {
+        Some((algorithm, Some(("3A" | "3a", encoded)))) => Cow::Owned(format!("{algorithm}:{encoded}")),
+        _ => Cow::Borrowed(text),
     }
 }
 

@@ -1,98 +1,125 @@
 use std::{
     convert::Infallible,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::Service};
+use tokio::time::{Sleep, sleep};
 
 use super::{Health, Limits};
-use crate::telemetry::{Metrics, Surface, Transfer};
+use crate::telemetry::{Surface, Transfer};
 
 /// What stands around the service that answers: the process's own answers, the refusals of a drain,
 /// the counting of requests, and a catch for panics.
 #[derive(Debug)]
 pub struct Layers<S> {
     inner: Arc<S>,
+    around: Arc<Around>,
+}
+
+#[derive(Debug)]
+struct Around {
     health: Health,
     body_limit: Duration,
 }
 
+/// An answer on its way. Most are there at once, so it costs no allocation until it has to wait.
+pub struct Answering<F, B> {
+    around: Arc<Around>,
+    surface: Surface,
+    transfer: Option<Transfer>,
+    stage: Stage<F, B>,
+}
+
+enum Stage<F, B> {
+    Answered(Option<Response<Either<Full<Bytes>, B>>>),
+    /// A request with a body waits for the peer, up to a limit; one without waits for us alone.
+    Called(F, Option<Pin<Box<Sleep>>>),
+}
+
 impl<S> Layers<S> {
     pub fn new(inner: S, health: Health, limits: &Limits) -> Self {
-        Self { inner: Arc::new(inner), health, body_limit: limits.body }
+        Self { inner: Arc::new(inner), around: Arc::new(Around { health, body_limit: limits.body }) }
     }
 }
 
 impl<S> Clone for Layers<S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), health: self.health.clone(), body_limit: self.body_limit }
+        Self { inner: Arc::clone(&self.inner), around: Arc::clone(&self.around) }
     }
 }
 
 impl<S, B> Service<Request<Incoming>> for Layers<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
-    S::Future: Send,
-    B: Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: Unpin,
+    B: Unpin,
 {
     type Response = Response<Counted<B>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering<S::Future, B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let around = Arc::clone(&self.around);
         let surface = Surface::of(request.uri().path());
-        let transfer = self.health.drain().transfer();
-        if let Some(own) = self.own_answer(surface, &request) {
-            let response = self.finish(surface, transfer, own.map(Either::Left));
-            return Box::pin(std::future::ready(Ok(response)));
-        }
-        let this = self.clone();
-        Box::pin(async move {
-            let limit = (!request.body().is_end_stream()).then_some(this.body_limit);
-            let called = AssertUnwindSafe(async { this.inner.call(request).await }).catch_unwind();
-            let answered = match limit {
-                // A request with a body waits for the peer; one without waits for us alone.
-                Some(limit) => match tokio::time::timeout(limit, called).await {
-                    Ok(answered) => answered,
-                    Err(_) => {
-                        let late = problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time");
-                        return Ok(this.finish(surface, transfer, closing(late).map(Either::Left)));
-                    }
-                },
-                None => called.await,
-            };
-            let response = match answered {
-                Ok(Ok(response)) => response.map(Either::Right),
-                Ok(Err(never)) => match never {},
-                Err(_panic) => {
-                    this.metrics().panicked();
-                    let failed =
-                        problem(StatusCode::INTERNAL_SERVER_ERROR, "an error of this server; its log has more");
-                    closing(failed).map(Either::Left)
+        let transfer = around.health.drain().transfer();
+        let stage = match around.own_answer(surface, &request) {
+            Some(own) => Stage::Answered(Some(own.map(Either::Left))),
+            None => {
+                let limit = (!request.body().is_end_stream()).then(|| Box::pin(sleep(around.body_limit)));
+                match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+                    Ok(called) => Stage::Called(called, limit),
+                    Err(_panic) => Stage::Answered(Some(around.panicked().map(Either::Left))),
                 }
-            };
-            Ok(this.finish(surface, transfer, response))
-        })
+            }
+        };
+        Answering { around, surface, transfer, stage }
     }
 }
 
-impl<S> Layers<S> {
-    fn metrics(&self) -> &Metrics {
-        self.health.metrics()
-    }
+impl<F, B> Future for Answering<F, B>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    B: Unpin,
+{
+    type Output = Result<Response<Counted<B>>, Infallible>;
 
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let response = match &mut this.stage {
+            Stage::Answered(response) => response.take().expect("an answer is taken once"),
+            Stage::Called(called, limit) => match catch_unwind(AssertUnwindSafe(|| Pin::new(called).poll(cx))) {
+                Ok(Poll::Ready(Ok(response))) => response.map(Either::Right),
+                Ok(Poll::Ready(Err(never))) => match never {},
+                Ok(Poll::Pending) => {
+                    let Some(limit) = limit else { return Poll::Pending };
+                    ready!(limit.as_mut().poll(cx));
+                    let late = problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time");
+                    closing(late).map(Either::Left)
+                }
+                Err(_panic) => this.around.panicked().map(Either::Left),
+            },
+        };
+        this.around.health.metrics().request(this.surface, response.status());
+        let transfer = this.transfer.take();
+        Poll::Ready(Ok(response.map(|body| Counted { body, _transfer: transfer })))
+    }
+}
+
+impl Around {
     /// The answers that need no part but this one.
     fn own_answer<B>(&self, surface: Surface, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
-        if let Some(answer) = self.health.answer(request) {
+        if surface == Surface::Health
+            && let Some(answer) = self.health.answer(request)
+        {
             return Some(answer);
         }
         if hosts_disagree(request) {
@@ -110,14 +137,9 @@ impl<S> Layers<S> {
             .then(|| closing(problem(StatusCode::SERVICE_UNAVAILABLE, "shutting down")))
     }
 
-    fn finish<B>(
-        &self,
-        surface: Surface,
-        transfer: Option<Transfer>,
-        response: Response<Either<Full<Bytes>, B>>,
-    ) -> Response<Counted<B>> {
-        self.metrics().request(surface, response.status());
-        response.map(|body| Counted { body, _transfer: transfer })
+    fn panicked(&self) -> Response<Full<Bytes>> {
+        self.health.metrics().panicked();
+        closing(problem(StatusCode::INTERNAL_SERVER_ERROR, "an error of this server; its log has more"))
     }
 }
 

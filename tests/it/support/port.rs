@@ -5,7 +5,10 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, combinators::BoxBody};
-use hyper::{body::Incoming, service::Service};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use sig_repo::{
     server::{Config, Health, Layers, Limits, Listener, Readiness, Tls},
     telemetry::{Drain, Metrics, TrustedProxies},
@@ -44,8 +47,9 @@ impl Port {
     pub(crate) async fn open<S>(config: Config, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + Sync + 'static,
-        S::Future: Send,
+        S::Future: Send + 'static,
     {
+        let service = service_fn(move |request| Box::pin(service.call(request)));
         let (drain, metrics) = (Drain::new(), Metrics::new());
         let limits = config.limits;
         let listener = Listener::bind(config).await.unwrap();
@@ -60,7 +64,7 @@ impl Port {
     pub(crate) async fn with_tls<S>(tls: Tls, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + Sync + 'static,
-        S::Future: Send,
+        S::Future: Send + 'static,
     {
         Self::open(Config { tls: Some(tls), ..config() }, service).await
     }

@@ -129,7 +129,7 @@ impl Judge {
         {
             return Ok(judgement);
         }
-        let records = self.store.records_of(digest)?;
+        let records = self.store.records_to_judge(digest, MAX_SIGNATURES)?;
         let found = self.store.found(repository, digest)?;
         let mut candidates: Vec<_> = records
             .into_iter()

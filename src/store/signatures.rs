@@ -1,4 +1,4 @@
-use std::ops::Bound;
+use std::{collections::BTreeSet, ops::Bound};
 
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
@@ -10,7 +10,7 @@ use super::{
     generations::Touched,
     identities::{Group, Verdict, resolve},
     record_rows::{RecordTables, UNVERIFIED_MAX},
-    schema::{BY_DIGEST, BY_TAG, Bytes, IDENTITIES, Key, RECORDS, RecordKey, decode, next_number},
+    schema::{BY_DIGEST, BY_TAG, Bytes, IDENTITIES, Key, RECORDS, RecordKey, UNVERIFIED, decode, next_number},
     writer::Done,
 };
 
@@ -35,7 +35,8 @@ impl Store {
         })
     }
 
-    /// Every record of a digest, the oldest first; expired ones until the sweep has removed them.
+    /// Every record of a digest, the oldest first; expired ones until the sweep has removed them. There may
+    /// be very many.
     pub fn records_of(&self, digest: &Digest) -> Result<Vec<Record>, StoreError> {
         self.inner.records.read(|transaction| {
             let prefix = Key::default().digest(digest);
@@ -46,7 +47,42 @@ impl Store {
         })
     }
 
-    /// The same in pages.
+    /// Those of them that are to be judged, the oldest first: what verified when it was submitted comes
+    /// before the rest has filled `limit` or the size of all, so that nobody's garbage takes its place, or
+    /// more memory than a few images are worth.
+    pub fn records_to_judge(&self, digest: &Digest, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.inner.records.read(|transaction| {
+            let prefix = Key::default().digest(digest);
+            let keys = |index: &redb::ReadOnlyTable<Bytes, ()>| {
+                let mut keys = BTreeSet::new();
+                for row in index.range(prefix.as_bytes()..)? {
+                    let (row, _) = row?;
+                    if !row.value().starts_with(prefix.as_bytes()) {
+                        break;
+                    }
+                    keys.extend(RecordKey::at_end_of(row.value()));
+                }
+                Ok::<_, StoreError>(keys)
+            };
+            let all = keys(&transaction.open_table(BY_DIGEST)?)?;
+            let unverified = keys(&transaction.open_table(UNVERIFIED)?)?;
+            let records = transaction.open_table(RECORDS)?;
+            let mut bytes_left = JUDGED_BYTES_MAX;
+            let mut judged = Vec::new();
+            for key in all.difference(&unverified).chain(&unverified).take(limit) {
+                let stored = records
+                    .get(key.0.as_slice())?
+                    .ok_or_else(|| StoreError::row(TABLE, "an index names a record that is missing"))?;
+                let Some(left) = bytes_left.checked_sub(stored.value().len()) else { break };
+                bytes_left = left;
+                judged.push((*key, decode(TABLE, stored.value())?));
+            }
+            judged.sort_by_key(|(key, _)| *key);
+            Ok(judged.into_iter().map(|(_, record)| record).collect())
+        })
+    }
+
+    /// All of them in pages.
     pub fn records_page(
         &self,
         digest: &Digest,
@@ -278,3 +314,6 @@ const TABLE: &str = "records";
 
 /// A page ends early rather than holding more than this.
 const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// What the records of one image may take while they are judged.
+const JUDGED_BYTES_MAX: usize = 64 << 20;

@@ -141,6 +141,40 @@ async fn garbage_is_capped_per_submitter_and_hides_nobody() {
 }
 
 #[tokio::test]
+async fn what_is_judged_of_a_digest_is_bounded_and_begins_with_what_verified() {
+    let (_dir, running) = start();
+    let digest = Digest::sha256(b"image");
+    let new = |name: &str, by: usize, size: usize| Submission {
+        digest,
+        signature: vec![b'x'; size],
+        submitted_by: by.to_string(),
+        ..submission(name, "v1")
+    };
+    let unverified = SubmitRules { verified: false, ..RULES };
+    let mut garbage = Vec::new();
+    for n in 0..20 {
+        let submitted = running.store.submit(new(&format!("garbage {n}"), n, 10), unverified).await.unwrap();
+        let Submitted::Created(record) = submitted else { panic!("{submitted:?}") };
+        garbage.push(record);
+    }
+    let good = running.create(&new("good", 100, 10)).await;
+    let judged = |limit| running.store.records_to_judge(&digest, limit).unwrap();
+    assert_eq!(judged(3), [garbage[0].clone(), garbage[1].clone(), good.clone()]);
+    assert_eq!(judged(100), running.store.records_of(&digest).unwrap());
+    assert_eq!(judged(100).len(), 21);
+
+    // Nor do large ones take its place, or all memory.
+    for n in 20..80 {
+        running.store.submit(new(&format!("large {n}"), n, 1 << 20), unverified).await.unwrap();
+    }
+    let better = running.create(&new("better", 100, 1 << 20)).await;
+    let judged = judged(1000);
+    assert!(judged.contains(&good) && judged.contains(&better));
+    let bytes: usize = judged.iter().map(|record| record.signature.len()).sum();
+    assert!((40 << 20..64 << 20).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_that_lose_and_repeat_nothing() {
     let (_dir, running) = start();
     let mut expected = Vec::new();

@@ -70,7 +70,8 @@ pub(super) fn pair(records: &Database, memory: &Database, clock: &Clock) -> Resu
     clock.resume(latest.map(|latest| time_of(latest.to_be_bytes())).transpose()?);
     let believed = time_number(clock.reading().believed);
     // Before anything is answered: what counts as ended from now on must not begin again.
-    if (of_records, paired) != (Some(store), Some(1)) || latest.is_none_or(|latest| latest < believed) {
+    let is_noted = latest.is_some_and(|latest| believed.saturating_sub(latest) < NOTED_EVERY_MICROS);
+    if (of_records, paired) != (Some(store), Some(1)) || !is_noted {
         put(records, &[(STORE_ROW, store), (PAIRED_ROW, 1), (LATEST_TIME_ROW, believed)])?;
     }
     Ok(())
@@ -97,3 +98,6 @@ fn put(database: &Database, rows: &[(&str, u64)]) -> Result<(), StoreError> {
     }
     begun.transaction.commit().map_err(|error| database.judge(begun.epoch, error.into()))
 }
+
+/// As coarsely as a process that runs notes the time.
+const NOTED_EVERY_MICROS: u64 = 60_000_000;

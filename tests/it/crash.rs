@@ -71,6 +71,7 @@ fn what_was_acknowledged_survives_being_killed() {
     let trust = tempfile::tempdir().unwrap();
     std::fs::write(trust.path().join("ci.pub"), key.pem()).unwrap();
     let (mut created, mut withdrawn, mut pulled) = (0, 0, 0);
+    let mut openings = Vec::new();
     for first in (0..rounds).step_by(usize::try_from(ROUNDS_OF_A_STORE).unwrap()) {
         let data_dir = tempfile::tempdir().unwrap();
         let told = Mutex::default();
@@ -81,13 +82,17 @@ fn what_was_acknowledged_survives_being_killed() {
             let images: Vec<_> = (0..8).map(|n| image(format!("v{round}-{n}"))).collect();
             let kill_after = 1 + chance.below(ACKNOWLEDGEMENTS);
             load_until_killed(server, &told, &key, round, &images, kill_after);
-            holds(data_dir.path(), &told.lock().unwrap(), round);
+            openings.push(holds(data_dir.path(), &told.lock().unwrap(), round));
         }
         let told = told.into_inner().unwrap();
         created += told.created.len();
         withdrawn += told.withdrawn.len();
         pulled += told.pulled.len();
     }
+    openings.sort();
+    println!("to open: {:?} at the median, {:?} at most", openings[openings.len() / 2], openings.last().unwrap());
+    // One that waits for a busy machine's disk is not one that repairs.
+    assert!(openings[openings.len() * 9 / 10] < OPENS_WITHIN, "{openings:?}");
     let rounds = usize::try_from(rounds).unwrap();
     println!("{created} records, {withdrawn} withdrawals and {pulled} pulls were acknowledged");
     assert!(created > 5 * rounds && withdrawn > rounds && pulled > rounds);
@@ -215,13 +220,13 @@ fn settle(addr: SocketAddr, told: &Mutex<Told>) {
     }
 }
 
-/// Looks at the files themselves, before any process serves from them again.
-fn holds(data_dir: &Path, told: &Told, round: u64) {
+/// Looks at the files themselves, before any process serves from them again. Says how long they took to
+/// open.
+fn holds(data_dir: &Path, told: &Told, round: u64) -> Duration {
     let clock = Clock::system();
     let began = clock.instant();
     let (store, writers) = Store::open(&Config::new(data_dir.to_owned()), clock.clone()).unwrap();
     let took = clock.instant() - began;
-    assert!(took < OPENS_WITHIN, "opening took {took:?} in round {round}");
     for (id, digest) in &told.created {
         let record = store.record(&id.parse().unwrap()).unwrap();
         let record = record.unwrap_or_else(|| panic!("{id} was acknowledged and is not there in round {round}"));
@@ -244,6 +249,7 @@ fn holds(data_dir: &Path, told: &Told, round: u64) {
     for writer in writers {
         writer.run();
     }
+    took
 }
 
 fn locked(told: &Mutex<Told>) -> MutexGuard<'_, Told> {

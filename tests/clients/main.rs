@@ -30,6 +30,7 @@ mod accounts;
 mod chain;
 mod clients;
 mod controls;
+mod doctor;
 mod doors;
 mod faults;
 mod hop;

@@ -145,6 +145,7 @@ async fn a_hop_that_asks_for_a_login_lets_everybody_round() {
     let said = of_url(Hop::before(mirror.addr(), ask_for_a_login).await.addr).await;
     said.assert(1, &ALL, &[]);
     said.says("a login is asked for (401)");
+    said.says("/v2/ asks for a login: Docker and podman may send the user's Docker Hub password here");
     said.says("it does not show itself as sig-repo");
 }
 

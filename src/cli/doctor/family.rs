@@ -37,7 +37,7 @@ pub(super) enum Form {
 /// Why a refusal does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// `/v2/`, which these clients ask for first.
+    /// `/v2/`, which these clients ask for first, is not answered as a registry does.
     Base(StatusCode),
     Challenged,
     /// sig-repo's refusal for dockerd, without the phrase in its status line.
@@ -89,9 +89,13 @@ impl Family {
         matches!(self, Self::DockerContainerd | Self::Containerd)
     }
 
-    /// Whether `/v2/` is asked for before anything else.
-    pub(super) fn asks_base(self) -> bool {
-        matches!(self, Self::Docker | Self::Containers)
+    /// Why this family goes no further than to `/v2/`: podman's asks for it first. So does dockerd, but it looks there
+    /// for a challenge alone.
+    pub(super) fn leaves_at_base(self, answer: &Answer) -> Option<Cause> {
+        match answer.status {
+            StatusCode::OK | StatusCode::UNAUTHORIZED => None,
+            status => (self == Self::Containers).then_some(Cause::Base(status)),
+        }
     }
 
     /// How the family asks a mirror for a tag; the last one is what it goes by.
@@ -146,15 +150,6 @@ impl Family {
             Self::Containers => (status == StatusCode::OK && made_up_media_type(answer).is_some())
                 .then_some(Form::MadeUpManifest(status)),
         }
-    }
-}
-
-/// What `/v2/` says to the families that ask for it first.
-pub(super) fn base_refuses(answer: &Answer) -> Option<Cause> {
-    match answer.status {
-        StatusCode::OK => None,
-        StatusCode::UNAUTHORIZED => Some(Cause::Challenged),
-        status => Some(Cause::Base(status)),
     }
 }
 

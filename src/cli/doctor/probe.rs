@@ -91,12 +91,11 @@ pub(super) async fn probe(roots: &Roots, address: &Address, image: &TestImage, c
 }
 
 fn judge(base: &Answer, answers: &Answers, http2: bool, readiness: Readiness) -> Found {
-    let base_refuses = family::base_refuses(base);
     let all = || answers.values().flatten().filter_map(|answer| answer.as_ref().ok());
     let taken = Family::ALL.into_iter().map(|family| {
-        let taken = match &base_refuses {
-            Some(cause) if family.asks_base() => Taken::Round(cause.clone()),
-            _ => family.takes(answers.get(family.name()).map_or(&[][..], Vec::as_slice)),
+        let taken = match family.leaves_at_base(base) {
+            Some(cause) => Taken::Round(cause),
+            None => family.takes(answers.get(family.name()).map_or(&[][..], Vec::as_slice)),
         };
         (family, taken)
     });

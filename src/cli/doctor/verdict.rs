@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
+
 use super::{
     address::Address,
     exchange::ExchangeError,
@@ -61,6 +63,14 @@ pub(super) fn of_family(found: &Found, family: Family) -> Judged {
 /// Whether anything is to be said against the whole of what answers at a URL, beside what each family makes of it.
 pub(super) fn of_whole(found: &Found) -> Judged {
     let mut judged = Judged { verdict: Verdict::Held, why: Vec::new(), close: Vec::new() };
+    if found.base == StatusCode::UNAUTHORIZED {
+        judged.add(
+            Verdict::Round,
+            "/v2/ asks for a login: Docker and podman may send the user's Docker Hub password here, and where that or a \
+             token is not to be had they go on to the registry",
+            words::mend(&Cause::Challenged, found.is_ours),
+        );
+    }
     match &found.readiness {
         Readiness::Ready | Readiness::Untold => {}
         Readiness::Degraded(what) => judged.add(

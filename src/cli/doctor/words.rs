@@ -17,10 +17,7 @@ pub(super) fn form(form: Form) -> String {
 pub(super) fn cause(cause: &Cause, is_ours: bool) -> String {
     match cause {
         Cause::Base(status) => format!("/v2/ is answered {}, and it leaves at anything but a 200", status.as_u16()),
-        Cause::Challenged => {
-            "a login is asked for (401): it goes on to the registry, and may send the user's Docker Hub password here"
-                .to_owned()
-        }
+        Cause::Challenged => "a login is asked for (401), and without one it goes on to the registry".to_owned(),
         Cause::PhraseLost => "the refusal arrives without the reason in its status line, and then it is an ordinary \
                               error: something on the way drops reason phrases"
             .to_owned(),

@@ -27,7 +27,16 @@ impl Hop {
         mirror: SocketAddr,
         spoil: impl Fn(&Request<()>, Answered) -> Answered + Send + Sync + 'static,
     ) -> Self {
-        Self::open(mirror, Arc::new(spoil), None).await
+        Self::at(([127, 0, 0, 1], 0).into(), mirror, spoil).await
+    }
+
+    /// Where clients have been told that it is.
+    pub(crate) async fn at(
+        addr: SocketAddr,
+        mirror: SocketAddr,
+        spoil: impl Fn(&Request<()>, Answered) -> Answered + Send + Sync + 'static,
+    ) -> Self {
+        Self::open(addr, mirror, Arc::new(spoil), None).await
     }
 
     /// With TLS in front that takes HTTP/2 from whoever offers it.
@@ -41,13 +50,15 @@ impl Hop {
             .with_single_cert(vec![made.cert.der().clone()], made.signing_key.into())
             .unwrap();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut hop = Self::open(mirror, Arc::new(|_, answer| answer), Some(Arc::new(tls).into())).await;
+        let mut hop =
+            Self::open(([127, 0, 0, 1], 0).into(), mirror, Arc::new(|_, answer| answer), Some(Arc::new(tls).into()))
+                .await;
         hop.certificate = Some(made.cert.pem());
         hop
     }
 
-    async fn open(mirror: SocketAddr, spoil: Spoil, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    async fn open(addr: SocketAddr, mirror: SocketAddr, spoil: Spoil, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         let serving = tokio::spawn(async move {
@@ -68,6 +79,14 @@ impl Hop {
             }
         });
         Self { addr, certificate: None, serving }
+    }
+}
+
+impl Hop {
+    /// From then on nobody listens there.
+    pub(crate) async fn close(mut self) {
+        self.serving.abort();
+        assert!((&mut self.serving).await.unwrap_err().is_cancelled());
     }
 }
 

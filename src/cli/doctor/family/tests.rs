@@ -135,14 +135,15 @@ fn no_answer_lets_everybody_round() {
 }
 
 #[test]
-fn base_must_answer_200_and_ask_for_nothing() {
-    for (code, cause) in [
-        (200, None),
-        (401, Some(Cause::Challenged)),
-        (404, Some(Cause::Base(status(404)))),
-        (503, Some(Cause::Base(status(503)))),
-    ] {
-        assert_eq!(base_refuses(&answer(code, "", "text/plain", "")), cause, "{code}");
+fn who_asks_for_the_base_first_may_leave_at_it() {
+    for (code, containers) in
+        [(200, None), (401, None), (404, Some(Cause::Base(status(404)))), (503, Some(Cause::Base(status(503))))]
+    {
+        let answer = answer(code, "", "text/plain", "");
+        assert_eq!(Family::Containers.leaves_at_base(&answer), containers, "{code}");
+        for family in [Family::Docker, Family::DockerContainerd, Family::Containerd] {
+            assert_eq!(family.leaves_at_base(&answer), None, "{code}");
+        }
     }
 }
 

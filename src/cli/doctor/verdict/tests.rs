@@ -352,6 +352,16 @@ fn a_refusal_that_does_not_stop_the_client_is_told_for_its_setting() {
     assert!(judged.close[0].contains("TRUSTED_PROXIES"), "{judged:?}");
 }
 
+/// Alone it lets nobody round, and still it must not be.
+#[test]
+fn a_login_at_the_base_is_never_well() {
+    let asked = Found { base: StatusCode::UNAUTHORIZED, ..well().unwrap() };
+    let judged = of_whole(&asked);
+    assert_eq!(judged.verdict, Round);
+    assert!(judged.why[0].contains("may send the user's Docker Hub password here"), "{judged:?}");
+    assert_eq!(of_whole(&well().unwrap()).verdict, Held);
+}
+
 #[test]
 fn with_nowhere_else_to_go_the_form_of_a_refusal_does_not_matter() {
     let machine = machine(&[(REGISTRIES, STRICT_REGISTRIES)]);

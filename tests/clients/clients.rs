@@ -19,6 +19,7 @@ mod settings;
 mod tools;
 
 pub(crate) use daemons::Daemons;
+pub(crate) use docker::BUILT;
 pub(crate) use origin::Origin;
 
 /// One build of one program.
@@ -97,6 +98,16 @@ impl Client {
         USUAL.iter().chain(more).copied().collect()
     }
 
+    /// Those of the matrix: in a short run all but what has to be compiled.
+    pub(crate) fn of_matrix() -> Vec<Self> {
+        Self::every().into_iter().filter(|client| everything() || client.origin != Origin::Compiled).collect()
+    }
+
+    /// Those that any run has.
+    pub(crate) fn every() -> Vec<Self> {
+        USUAL.iter().chain(&MORE).copied().collect()
+    }
+
     /// Each of them, told about us in each of these ways that it knows.
     pub(crate) fn all_by(modes: &[Mode]) -> Vec<(Self, Mode)> {
         let by = |client: Self| modes.iter().filter(move |mode| client.knows(**mode)).map(move |mode| (client, *mode));
@@ -125,6 +136,11 @@ impl Client {
     /// What stays after a build is the image that was built, not the one that was pulled for it.
     pub(crate) fn builds(self) -> bool {
         matches!(self.program, Program::Build(_))
+    }
+
+    /// Whether it goes on giving out what it has when we refuse it.
+    pub(crate) fn serves_what_it_has(self) -> bool {
+        self.program == Program::Distribution
     }
 
     /// Which manifest it holds after pulling an index: the index, or what it chose from it.
@@ -245,14 +261,14 @@ impl Pull<'_> {
         let watch = world.hub.watch();
         self.run(world).expect(&format!("{self:?}"));
         let held = self.client.held(world);
-        let wanted = if self.client.builds() { docker::BUILT } else { digest };
+        let wanted = if self.client.builds() { BUILT } else { digest };
         assert!(held.contains(wanted), "{self:?} has not got {wanted}:\n{held}");
         watch.assert_nobody_went_round(&format!("{self:?}"));
     }
 
-    /// It fails, the client says why where it can, and nobody went round the mirror.
+    /// It fails, the client says why where it can, and nobody went round the mirror. What it printed.
     #[track_caller]
-    pub(crate) fn stays(&self, world: &World, reason: &str) {
+    pub(crate) fn stays(&self, world: &World, reason: &str) -> String {
         let watch = world.hub.watch();
         let ran = self.run(world);
         assert!(!ran.ok, "{self:?} came:\n{}", ran.output);
@@ -260,17 +276,26 @@ impl Pull<'_> {
         if let Some(reason) = self.client.prints(self.mode, self.door, self.reference, reason) {
             assert!(ran.output.contains(reason), "{self:?} does not say {reason:?}:\n{}", ran.output);
         }
+        ran.output
     }
 
     /// The same, and nothing of the image is left in the client.
     #[track_caller]
-    pub(crate) fn is_refused(&self, world: &World, image: &Image, reason: &str) {
-        self.stays(world, reason);
+    pub(crate) fn is_refused(&self, world: &World, image: &Image, reason: &str) -> String {
+        let output = self.stays(world, reason);
         let held = self.client.held(world);
         for digest in [&image.single, &image.index, &image.child] {
             assert!(!held.contains(digest.as_str()), "{self:?} left {digest}:\n{held}");
         }
-        assert!(!(self.client.builds() && held.contains(docker::BUILT)), "{self:?} built:\n{held}");
+        assert!(!(self.client.builds() && held.contains(BUILT)), "{self:?} built:\n{held}");
+        output
+    }
+
+    /// Has the client's daemon know of the mirror already: for that it may have to start again.
+    pub(crate) fn announce(&self, world: &World) {
+        if let Program::Docker(store) | Program::Build(store) = self.client.program {
+            docker::told(self, store, world);
+        }
     }
 
     pub(crate) fn run(&self, world: &World) -> Ran {

@@ -51,6 +51,8 @@ impl Doors {
 }
 
 impl Door {
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Tls, Self::Dropping];
+
     pub(crate) fn is_plain_http(self) -> bool {
         self != Self::Tls
     }

@@ -27,6 +27,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
+mod cells;
 mod chain;
 mod clients;
 mod controls;
@@ -38,6 +39,7 @@ mod http;
 mod hub;
 mod images;
 mod mirror;
+mod nginx;
 mod process;
 mod pulls;
 mod signatures;

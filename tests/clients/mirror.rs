@@ -3,14 +3,18 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::SocketAddr,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::{
     doors::Door,
+    images::Image,
     process::{self, Daemon, run},
     signing::Signer,
     world::{MIRROR_NAME, World},
@@ -36,9 +40,18 @@ impl<'a> Mirror<'a> {
 
     /// Where the clients do not look.
     pub(crate) fn start_at(world: &'a World, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        let port = address.port().to_string();
-        let settings = [&[("PORT", &*port)][..], settings].concat();
-        Self::launch(world, fresh_directory(world), format!("http://{address}"), &settings)
+        Self::start_in_at(world, fresh_directory(world), address, settings)
+    }
+
+    pub(crate) fn start_in_at(
+        world: &'a World,
+        directory: PathBuf,
+        address: SocketAddr,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let listen = address.to_string();
+        let settings = [&[("HTTP_ADDR", &*listen)][..], settings].concat();
+        Self::launch(world, directory, format!("http://{address}"), &settings)
     }
 
     /// Where the examples in `deploy` expect it.
@@ -80,12 +93,82 @@ impl<'a> Mirror<'a> {
 
     /// Signs a digest as `openssl` does and submits that as `curl` does. The record's id.
     pub(crate) fn submit(&self, signer: &Signer, digest: &str, tag: &str) -> String {
-        let signature = signer.sign(self.world, digest);
-        let body = serde_json::json!({"image_digest": digest, "tag": tag, "signature": signature, "signer": "ci"});
-        let record =
-            self.curl(["--data", &body.to_string(), "--header", "Content-Type: application/json"], "signatures");
+        let record = self.submit_record(digest, tag, &signer.sign(self.world, digest), &[]);
         assert_eq!(record["is_valid"], true, "{record}");
         record["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The record that a signature becomes, whatever it is worth.
+    pub(crate) fn submit_record(
+        &self,
+        digest: &str,
+        tag: &str,
+        signature: &str,
+        fields: &[(&str, &str)],
+    ) -> serde_json::Value {
+        let mut body = serde_json::json!({"image_digest": digest, "tag": tag, "signature": signature, "signer": "ci"});
+        for (name, value) in fields {
+            body[*name] = (*value).into();
+        }
+        self.post(&body, "signatures")
+    }
+
+    /// Adds a key over the API. Its id.
+    pub(crate) fn trust(&self, signer: &Signer) -> String {
+        let body = serde_json::json!({"name": signer.name(), "public_key": signer.public_key()});
+        self.post(&body, "signers")["key_id"].as_str().expect("the key's id").to_owned()
+    }
+
+    /// Whether a signature of this digest counts now.
+    pub(crate) fn holds_valid(&self, digest: &str) -> bool {
+        let answer = self.curl([""; 0], &format!("signatures?digest={digest}"));
+        answer["signatures"].as_array().unwrap().iter().any(|record| record["is_valid"] == true)
+    }
+
+    /// Whether it lets a manifest out to whoever asks by its own address, as nobody's mirror.
+    pub(crate) fn gives(&self, image: &Image, reference: &str) -> bool {
+        let url = format!("{}/v2/docker.io/{}/manifests/{reference}", self.url, image.repository);
+        run(self.world.command("curl").args(["--silent", "--fail", "--output", "/dev/null", &url])).ok
+    }
+
+    /// Whether this database of the store does not answer.
+    pub(crate) fn has_lost(&self, database: &str) -> bool {
+        self.readiness().contains(&format!("the {database} database"))
+    }
+
+    /// Waits for what happens inside in its own time.
+    pub(crate) fn wait_until(&self, done: impl Fn() -> bool) {
+        self.daemon.wait_for(done);
+    }
+
+    /// Takes the files of its store away, and returns when it has noticed.
+    pub(crate) fn take_store_away(&self) {
+        for file in ["records.redb", "memory.redb"] {
+            let file = self.directory.join("data").join(file);
+            fs::rename(&file, file.with_extension("away")).unwrap();
+        }
+        self.wait_until(|| ["records", "memory"].iter().all(|name| self.has_lost(name)));
+    }
+
+    /// Tells it to end while a submission is on its way, so that it stays for a while and refuses.
+    pub(crate) fn end_while_somebody_is_busy(&self) -> Transfer {
+        let transfer = Transfer::begin(self.url.strip_prefix("http://").expect("plain http"));
+        kill(self.daemon.id(), Signal::SIGTERM).unwrap();
+        self.wait_until(|| self.is_draining());
+        transfer
+    }
+
+    /// Whether it is still there, and on its way out.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.readiness().contains("shutting down")
+    }
+
+    fn readiness(&self) -> String {
+        run(self.world.command("curl").args(["--silent", &format!("{}/readyz", self.url)])).output
+    }
+
+    fn post(&self, body: &serde_json::Value, path: &str) -> serde_json::Value {
+        self.curl(["--data", &body.to_string(), "--header", "Content-Type: application/json"], path)
     }
 
     /// What the API answers, which has to be a success.
@@ -102,7 +185,29 @@ impl<'a> Mirror<'a> {
     }
 }
 
-fn fresh_directory(world: &World) -> PathBuf {
+/// A request whose body does not end for as long as this is held.
+pub(crate) struct Transfer {
+    _stream: TcpStream,
+}
+
+impl Transfer {
+    /// Returns when the server waits for the body.
+    fn begin(host: &str) -> Self {
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(
+            stream,
+            "POST /api/v1/signatures HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+        Self { _stream: stream }
+    }
+}
+
+pub(crate) fn fresh_directory(world: &World) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     world.scratch.join(format!("mirror-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
 }

@@ -1,12 +1,12 @@
-//! The matrix: every client, as mirror and direct, by tag, by digest, as index and child. What is signed comes, with
-//! the digest that it has upstream. What is not stays away, the client says why, and nobody asked the Hub.
+//! Out of the box: what is tagged as a preview is enforced, everything else comes. The matrix of `cells` has one level
+//! for all; here the class of a tag decides, and what a request by digest is known by.
 
 use crate::{
-    clients::{Client, ImageStore, Mode, Origin, Program, Pull, Reference},
+    clients::{Client, Mode, Pull, Reference},
     doors::Door,
     images::Image,
-    mirror::{Mirror, WITH_ADMIN},
-    world::{everything, inside},
+    mirror::Mirror,
+    world::{World, inside},
 };
 
 /// What a reference stands for: each is a request of its own kind.
@@ -33,6 +33,11 @@ impl Target {
         }
     }
 
+    fn pull<'a>(self, client: Client, mode: Mode, image: &'a Image) -> Pull<'a> {
+        let reference = self.reference(image);
+        Pull { client, mode, door: Door::Plain, repository: &image.repository, reference }
+    }
+
     /// The digest that the client has afterwards.
     fn digest(self, image: &Image, client: Client) -> &str {
         match self {
@@ -43,83 +48,35 @@ impl Target {
     }
 }
 
-fn modes() -> &'static [Mode] {
-    if everything() { &[Mode::Mirror, Mode::Direct, Mode::DirectByName] } else { &[Mode::Mirror, Mode::Direct] }
-}
-
-fn every_pull(test: impl Fn(Client, Mode)) {
-    for (client, mode) in Client::all_by(modes()) {
-        test(client, mode);
-    }
-}
-
-fn signed_images_come(settings: &[(&str, &str)], tag: &str) {
-    inside(|world| {
-        let mirror = Mirror::start(world, settings);
-        every_pull(|client, mode| {
-            let image = world.registry.publish(tag);
-            mirror.submit(&world.signer, &image.single, &image.tag);
-            mirror.submit(&world.signer, &image.index, &image.index_tag);
-            for target in Target::ALL {
-                let pull = Pull {
-                    client,
-                    mode,
-                    door: Door::Plain,
-                    repository: &image.repository,
-                    reference: target.reference(&image),
-                };
-                pull.comes(world, target.digest(&image, client));
-                client.empty(world);
-            }
-        });
-    });
-}
-
-fn unsigned_images_stay_refused(settings: &[(&str, &str)], tag: &str, targets: &[Target]) {
-    inside(|world| {
-        let _mirror = Mirror::start(world, settings);
-        every_pull(|client, mode| {
-            let image = world.registry.publish(tag);
-            for target in targets {
-                let pull = Pull {
-                    client,
-                    mode,
-                    door: Door::Plain,
-                    repository: &image.repository,
-                    reference: target.reference(&image),
-                };
-                pull.is_refused(world, &image, "no valid signature");
-            }
-        });
-    });
-}
-
-#[test]
-#[ignore = "needs root and real clients: tests/run"]
-fn signed_images_come_where_everything_is_enforced() {
-    signed_images_come(&[("POLICY_DEFAULT", "enforce")], "v1");
-}
+const TAG: &str = "preview-1";
 
 #[test]
 #[ignore = "needs root and real clients: tests/run"]
 fn signed_previews_come() {
-    signed_images_come(&[], "preview-1");
-}
-
-#[test]
-#[ignore = "needs root and real clients: tests/run"]
-fn unsigned_images_stay_refused_where_everything_is_enforced() {
-    // By digest first: nothing is known of the repository then.
-    let targets =
-        [Target::Digest, Target::Tag, Target::ChildDigest, Target::IndexDigest, Target::IndexTag, Target::ChildDigest];
-    unsigned_images_stay_refused(&[("POLICY_DEFAULT", "enforce")], "v1", &targets);
+    inside(|world| {
+        let mirror = Mirror::start(world, &[]);
+        every_pull(|client, mode| {
+            let image = world.registry.publish(TAG);
+            mirror.submit(&world.signer, &image.single, &image.tag);
+            mirror.submit(&world.signer, &image.index, &image.index_tag);
+            all_come(world, client, mode, &image);
+        });
+    });
 }
 
 /// By digest only after the tag: what a refused tag names is known, whatever the default level is.
 #[test]
 #[ignore = "needs root and real clients: tests/run"]
 fn unsigned_previews_stay_refused_by_tag_and_then_by_digest() {
-    unsigned_images_stay_refused(&[], "preview-1", &Target::ALL);
+    inside(|world| {
+        let _mirror = Mirror::start(world, &[]);
+        every_pull(|client, mode| {
+            let image = world.registry.publish(TAG);
+            for target in Target::ALL {
+                target.pull(client, mode, &image).is_refused(world, &image, "no valid signature");
+            }
+        });
+    });
 }
 
 /// The default level lets the rest through, so a mirror in front of Docker Hub changes nothing for them.
@@ -128,73 +85,19 @@ fn unsigned_previews_stay_refused_by_tag_and_then_by_digest() {
 fn unsigned_images_come_where_they_are_only_audited() {
     inside(|world| {
         let _mirror = Mirror::start(world, &[]);
-        every_pull(|client, mode| {
-            let image = world.registry.publish("v1");
-            for target in Target::ALL {
-                let pull = Pull {
-                    client,
-                    mode,
-                    door: Door::Plain,
-                    repository: &image.repository,
-                    reference: target.reference(&image),
-                };
-                pull.comes(world, target.digest(&image, client));
-                client.empty(world);
-            }
-        });
+        every_pull(|client, mode| all_come(world, client, mode, &world.registry.publish("v1")));
     });
 }
 
-/// A client that has the image asks for the tag alone, by HEAD where it can.
-#[test]
-#[ignore = "needs root and real clients: tests/run"]
-fn a_tag_pulled_again_is_decided_again() {
-    inside(|world| {
-        let mirror = Mirror::start(world, &WITH_ADMIN);
-        every_pull(|client, mode| {
-            let image = world.registry.publish("preview-1");
-            let record = mirror.submit(&world.signer, &image.single, &image.tag);
-            let pull = Pull {
-                client,
-                mode,
-                door: Door::Plain,
-                repository: &image.repository,
-                reference: Reference::Tag(&image.tag),
-            };
-            pull.comes(world, &image.single);
-            pull.comes(world, &image.single);
-            mirror.curl(["--request", "DELETE"], &format!("signatures/{record}"));
-            pull.stays(world, "refused");
-            client.empty(world);
-        });
-    });
+fn every_pull(test: impl Fn(Client, Mode)) {
+    for (client, mode) in Client::all_by(&[Mode::Mirror, Mode::Direct]) {
+        test(client, mode);
+    }
 }
 
-/// A build's base image: it comes only if it is signed, and a refused one leaves nothing built.
-#[test]
-#[ignore = "needs root and real clients: tests/run"]
-fn the_base_image_of_a_build_is_a_pull() {
-    inside(|world| {
-        let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
-        let client = Client::new(Program::Build(ImageStore::Classic), Origin::Installed);
-        for mode in modes() {
-            let (signed, other) = (world.registry.publish("v1"), world.registry.publish("v1"));
-            mirror.submit(&world.signer, &signed.single, &signed.tag);
-            mirror.submit(&world.signer, &signed.index, &signed.index_tag);
-            for reference in
-                [Reference::Tag(&signed.tag), Reference::Digest(&signed.single), Reference::Tag(&signed.index_tag)]
-            {
-                Pull { client, mode: *mode, door: Door::Plain, repository: &signed.repository, reference }
-                    .comes(world, "built:latest");
-                client.empty(world);
-            }
-            for reference in
-                [Reference::Tag(&other.tag), Reference::Digest(&other.single), Reference::Tag(&other.index_tag)]
-            {
-                let pull = Pull { client, mode: *mode, door: Door::Plain, repository: &other.repository, reference };
-                pull.is_refused(world, &other, "no valid signature");
-                assert_eq!(client.held(world), "", "{pull:?}");
-            }
-        }
-    });
+fn all_come(world: &World, client: Client, mode: Mode, image: &Image) {
+    for target in Target::ALL {
+        target.pull(client, mode, image).comes(world, target.digest(image, client));
+        client.empty(world);
+    }
 }

@@ -19,15 +19,23 @@ pub(crate) struct Signer {
 
 impl Signer {
     pub(crate) fn new(scratch: &Path, name: &'static str) -> Self {
+        Self::on_curve(scratch, name, "prime256v1")
+    }
+
+    pub(crate) fn on_curve(scratch: &Path, name: &'static str, curve: &str) -> Self {
         let directory = scratch.join("keys").join(name);
         fs::create_dir_all(&directory).unwrap();
         let openssl = |arguments: &[&str]| {
             let mut command = process::command("openssl", scratch);
             run(command.args(arguments).current_dir(&directory)).expect("openssl");
         };
-        openssl(&["ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", "key.pem"]);
+        openssl(&["ecparam", "-genkey", "-name", curve, "-noout", "-out", "key.pem"]);
         openssl(&["ec", "-in", "key.pem", "-pubout", "-out", "key.pub"]);
         Self { name, directory }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
     }
 
     pub(crate) fn public_key(&self) -> String {

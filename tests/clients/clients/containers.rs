@@ -25,7 +25,12 @@ pub(super) fn pull(pull: &Pull<'_>, world: &World) -> Command {
         fs::create_dir_all(directory.parent().unwrap()).unwrap();
         command.arg("copy").arg(format!("docker://{name}")).arg(format!("dir:{}", directory.display()));
     } else {
-        command.arg("pull").arg(name);
+        command.arg("pull");
+        if pull.client.program == Program::Buildah {
+            // Else it asks nobody for a tag that it has.
+            command.args(["--policy", "always"]);
+        }
+        command.arg(name);
     }
     command
 }

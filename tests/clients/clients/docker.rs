@@ -6,7 +6,7 @@ use super::{ImageStore, Mode, Origin, Pull, settings};
 use crate::{process::run, world::World};
 
 /// What a build makes.
-pub(super) const BUILT: &str = "built:latest";
+pub(crate) const BUILT: &str = "built:latest";
 
 pub(super) fn pull(pull: &Pull<'_>, store: ImageStore, world: &World) -> Command {
     let mut command = told(pull, store, world);
@@ -16,7 +16,7 @@ pub(super) fn pull(pull: &Pull<'_>, store: ImageStore, world: &World) -> Command
 
 pub(super) fn build(pull: &Pull<'_>, store: ImageStore, world: &World) -> Command {
     let name = pull.name(world);
-    let context = world.scratch.join("build");
+    let context = world.scratch.join("build").join(pull.client.slug());
     fs::create_dir_all(&context).unwrap();
     // A label, because BuildKit reads nothing of a base image that it need not.
     fs::write(context.join("Dockerfile"), format!("FROM {name}\nLABEL of=\"{name}\"\n")).unwrap();
@@ -43,7 +43,7 @@ pub(super) fn empty(origin: Origin, store: ImageStore, world: &World) {
 }
 
 /// The daemon's own program, with the daemon told where the mirror is.
-fn told(pull: &Pull<'_>, store: ImageStore, world: &World) -> Command {
+pub(super) fn told(pull: &Pull<'_>, store: ImageStore, world: &World) -> Command {
     settings::docker_hosts(pull.mode == Mode::Strict);
     let origin = pull.client.origin;
     if pull.client.builds() {

@@ -55,7 +55,9 @@ pub(super) fn registries_conf(mirror: &str, insecure: bool, mode: Mode) {
              [[registry]]\nlocation = \"{mirror}\"\ninsecure = {insecure}\n"
         ),
     };
-    fs::write("/etc/containers/registries.conf", text).unwrap();
+    // At once: another client may be reading it.
+    fs::write("/etc/containers/registries.conf.new", text).unwrap();
+    fs::rename("/etc/containers/registries.conf.new", "/etc/containers/registries.conf").unwrap();
 }
 
 /// Where the examples in `deploy` say that the mirror is.

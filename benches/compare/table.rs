@@ -76,6 +76,7 @@ impl Unit {
         let decimals = match (self, value.abs()) {
             (Self::None, _) => 0,
             (Self::Milliseconds, value) if value < 1.0 => 3,
+            (Self::Times, value) if value < 0.1 => 3,
             (_, value) if value < 10.0 => 2,
             (_, value) if value < 100.0 => 1,
             _ => 0,

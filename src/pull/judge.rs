@@ -157,7 +157,7 @@ impl Judge {
     /// What one record is worth, for the question that the API answers. `manifest` is its image's,
     /// where it is held.
     pub async fn record(&self, record: &Record, manifest: Option<Bytes>) -> Result<Judged, StoreError> {
-        let generation = (self.store.generation_of(&record.digest), self.trusted.generation());
+        let generation = (self.store.generation_of(record.digest), self.trusted.generation());
         let with_manifest = manifest.is_some();
         if let Some(kept) = self.records.get(&record.id)
             && kept.generation == generation

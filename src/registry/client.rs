@@ -80,6 +80,7 @@ mod tests {
     fn user_agents_tell_how_a_client_reads_a_refusal() {
         for (agent, expected) in [
             ("docker/20.10.24+dfsg1 go/go1.19.8 UpstreamClient(Docker-Client/20.10)", Family::Docker),
+            ("docker/28.5.2 go/go1.27.1 containerd-client/2.1.9 storage-driver/overlayfs", Family::Docker),
             ("containers/5.24.1 (github.com/containers/image)", Family::Containers),
             ("skopeo/1.9.3", Family::Containers),
             ("Buildah/1.28.2", Family::Containers),
@@ -87,9 +88,14 @@ mod tests {
             ("go-containerregistry/v0.20", Family::NoMirrors),
             ("cosign/v2.5.0 (linux; amd64) go-containerregistry/v0.20.3", Family::NoMirrors),
             ("oras-go", Family::NoMirrors),
+            ("oras/1.3.3", Family::NoMirrors),
+            ("regclient/regctl (v0.11.7)", Family::NoMirrors),
             ("curl/7.88.1", Family::NoMirrors),
             ("containerd/1.6.20", Family::Other),
             ("buildkit/v0.11", Family::Other),
+            // distribution as a cache, and another of us.
+            ("Go-http-client/1.1", Family::Other),
+            ("sig-repo/0.1.0", Family::Other),
             ("", Family::Other),
         ] {
             assert_eq!(Family::of(agent), expected, "{agent}");

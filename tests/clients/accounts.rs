@@ -13,9 +13,9 @@ use crate::{
 #[ignore = "needs root and real clients: tests/run"]
 fn the_hub_account_of_a_client_stays_with_the_client() {
     inside(|world| {
-        let mirror = Mirror::start(world, &[]);
+        let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
         for client in Client::all() {
-            let image = world.registry.publish("preview-1");
+            let image = world.registry.publish("v1");
             mirror.submit(&world.signer, &image.single, &image.tag);
             let watch = world.hub.watch();
             for mode in client.modes().iter().copied().filter(|mode| *mode != Mode::Strict) {

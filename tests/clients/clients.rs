@@ -143,6 +143,11 @@ impl Client {
         self.program == Program::Distribution
     }
 
+    /// A server that answers for us, to clients of its own.
+    pub(crate) fn is_a_cache(self) -> bool {
+        matches!(self.program, Program::Distribution | Program::SigRepo)
+    }
+
     /// Which manifest it holds after pulling an index: the index, or what it chose from it.
     pub(crate) fn keeps_the_index(self) -> bool {
         self.program != Program::Skopeo
@@ -203,6 +208,7 @@ impl Client {
     /// What its package says, without what Debian adds.
     pub(crate) fn version(self) -> String {
         self.origin.version(match self.program {
+            Program::Docker(_) | Program::Build(_) if self.origin == Origin::Compiled => "dockerd",
             Program::Docker(_) | Program::Build(_) => "docker.io",
             Program::Containerd | Program::Cri => "containerd",
             Program::Podman => "podman",
@@ -339,7 +345,7 @@ const USUAL: [Client; 5] = [
 ];
 
 /// With the long matrices only: builds between those above, or that have to be compiled.
-const MORE: [Client; 17] = [
+const MORE: [Client; 20] = [
     Client::new(Program::Docker(ImageStore::Classic), Origin::Trixie),
     Client::new(Program::Docker(ImageStore::Containerd), Origin::Trixie),
     Client::new(Program::Docker(ImageStore::Classic), Origin::Sid),
@@ -357,4 +363,7 @@ const MORE: [Client; 17] = [
     Client::new(Program::Distribution, Origin::Installed),
     Client::new(Program::SigRepo, Origin::Installed),
     Client::new(Program::Regctl, Origin::Compiled),
+    Client::new(Program::Docker(ImageStore::Classic), Origin::Compiled),
+    Client::new(Program::Docker(ImageStore::Containerd), Origin::Compiled),
+    Client::new(Program::Build(ImageStore::Containerd), Origin::Compiled),
 ];

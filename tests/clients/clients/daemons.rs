@@ -44,8 +44,9 @@ impl Daemons {
         Self { scratch, dockerds: Mutex::default(), containerds: Mutex::default(), caches: Mutex::default() }
     }
 
-    /// Its socket.
+    /// Its socket. What is compiled is dockerd alone.
     pub(super) fn containerd(&self, origin: Origin) -> PathBuf {
+        let origin = if origin == Origin::Compiled { Origin::Sid } else { origin };
         let mut running = self.containerds.lock();
         let (_, socket) = running.entry(origin).or_insert_with(|| containerd(&self.scratch, origin));
         socket.clone()
@@ -90,7 +91,7 @@ impl Dockerd {
         let daemon = origin.daemon("dockerd", scratch, |command| {
             command.arg("--config-file").arg(config).arg("--containerd").arg(containerd);
             // Those of one Debian share a containerd, and nothing in it.
-            command.args(["--containerd-namespace", &format!("moby-{store:?}")]);
+            command.args(["--containerd-namespace", &format!("moby-{origin:?}-{store:?}")]);
             command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
             command.arg("--pidfile").arg(home.join("docker.pid"));
             command.arg("--host").arg(format!("unix://{}", home.join("docker.sock").display()));

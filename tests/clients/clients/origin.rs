@@ -67,6 +67,9 @@ impl Origin {
                 fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}: tests/run", file.display()))
             }
         };
+        if self == Self::Compiled {
+            return version.trim().to_owned();
+        }
         let end = version.find(['+', '~', '-']).unwrap_or(version.len());
         version[..end].trim().to_owned()
     }

@@ -14,7 +14,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_HOST, TOKEN_LIFE};
+use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_HOST, TOKEN_LIFE, tokens::basic};
 
 type Body = Either<Full<Bytes>, Incoming>;
 
@@ -58,23 +58,31 @@ pub(super) async fn answer(
         host: host.clone(),
         line: format!("{} {}", request.method(), request.uri()),
         user_agent: header(USER_AGENT).to_owned(),
-        authorized: request.headers().contains_key(AUTHORIZATION),
+        authorized: request.headers().contains_key(AUTHORIZATION)
+            || (host == TOKEN_HOST && request.method() == Method::POST),
     });
     match host.as_str() {
-        TOKEN_HOST => Ok(token(shared, &request)),
+        TOKEN_HOST => Ok(token(shared, request).await),
         BLOB_HOST => Ok(redirected_blob(shared, request).await),
         "registry-1.docker.io" | "index.docker.io" => registry(shared, caller, request).await,
         _ => Ok(text(StatusCode::NOT_FOUND, "no such page")),
     }
 }
 
-fn token(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let scopes: Vec<String> = url::form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| name == "scope")
-        .map(|(_, value)| value.into_owned())
-        .collect();
-    match shared.tokens.give(&scopes, request.headers().get(AUTHORIZATION)) {
+/// By GET with what the asker is in a header, or by POST with all of it in a form, as some clients ask who are logged in.
+async fn token(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let Ok(form) = body.collect().await else { return text(StatusCode::BAD_REQUEST, "no form") };
+    let asked = [head.uri.query().unwrap_or_default().as_bytes(), &form.to_bytes()].join(&b'&');
+    let values = |wanted: &str| -> Vec<String> {
+        let all = url::form_urlencoded::parse(&asked);
+        all.filter(|(name, _)| name == wanted).map(|(_, value)| value.into_owned()).collect()
+    };
+    let credentials = match (head.headers.get(AUTHORIZATION), &values("username")[..], &values("password")[..]) {
+        (None, [username], [password]) => Some(basic(username, password)),
+        (header, ..) => header.cloned(),
+    };
+    match shared.tokens.give(&values("scope"), credentials.as_ref()) {
         Ok(token) => {
             let body = serde_json::json!({"token": token, "access_token": token, "expires_in": TOKEN_LIFE.as_secs()});
             json(StatusCode::OK, &body)

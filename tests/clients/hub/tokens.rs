@@ -31,7 +31,7 @@ impl Tokens {
     pub(super) fn give(&self, scopes: &[String], credentials: Option<&HeaderValue>) -> Result<String, WrongPassword> {
         let account = match credentials {
             None => false,
-            Some(value) if *value == basic() => true,
+            Some(value) if *value == basic(ACCOUNT.0, ACCOUNT.1) => true,
             Some(_) => return Err(WrongPassword),
         };
         let grants = scopes.iter().flat_map(|scope| scope.split(' ')).filter_map(Grant::from_scope);
@@ -71,6 +71,7 @@ impl Grant {
     }
 }
 
-fn basic() -> String {
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", ACCOUNT.0, ACCOUNT.1)))
+pub(super) fn basic(username: &str, password: &str) -> HeaderValue {
+    let credentials = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    format!("Basic {credentials}").parse().expect("base64 is ASCII")
 }

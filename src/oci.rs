@@ -6,10 +6,14 @@
 mod descriptor;
 mod digest;
 mod error_code;
+#[cfg(test)]
+pub(crate) mod grammar;
 mod manifest;
 mod media_type;
 mod reference;
 mod repository;
+#[cfg(test)]
+mod tests;
 
 pub use self::descriptor::Descriptor;
 pub use self::digest::{Algorithm, Digest, DigestError, DigestHasher};

@@ -56,7 +56,10 @@ impl FromStr for RegistryName {
                 && !label.ends_with('-')
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
-        let port_ok = port.is_none_or(|port| port.len() <= 5 && port.parse::<u16>().is_ok_and(|port| port > 0));
+        // One spelling for one port: no sign, no zeros before it.
+        let port_ok = port.is_none_or(|port| {
+            port.parse::<u16>().is_ok_and(|number| number > 0) && port.starts_with(|first| matches!(first, '1'..='9'))
+        });
         if text.len() > 255 || !port_ok || !host.split('.').all(label) {
             return Err(RepositoryError::Registry);
         }
@@ -195,8 +198,20 @@ mod tests {
         ] {
             assert_eq!(Repository::new(&hub, bad), Err(RepositoryError::Path), "{bad}");
         }
-        for bad in ["", "a..b", "-a.io", "a.io:", "a.io:0", "a.io:99999", "a.io:x", "a_b.io", "[::1]:5000", "user@host"]
-        {
+        for bad in [
+            "",
+            "a..b",
+            "-a.io",
+            "a.io:",
+            "a.io:0",
+            "a.io:080",
+            "a.io:+80",
+            "a.io:99999",
+            "a.io:x",
+            "a_b.io",
+            "[::1]:5000",
+            "user@host",
+        ] {
             assert_eq!(bad.parse::<RegistryName>(), Err(RepositoryError::Registry), "{bad}");
         }
     }

@@ -218,3 +218,39 @@ fn etag(digest: &Digest) -> HeaderValue {
 fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("the text was made of printable ASCII")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 9110, section 14.1.2, one range of it.
+    fn expected(text: &str) -> bool {
+        let Some(range) = text.strip_prefix("bytes=") else { return false };
+        let bounds: Vec<&str> = range.split('-').collect();
+        let [first, last] = bounds[..] else { return false };
+        let digits = |bound: &str| bound.len() <= 18 && bound.chars().all(|c| c.is_ascii_digit());
+        match (digits(first) && digits(last), first, last) {
+            (false, ..) | (_, "", "") => false,
+            (_, "", _) | (_, _, "") => true,
+            (_, first, last) => first.parse::<u128>().unwrap() <= last.parse::<u128>().unwrap(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_range_goes_upstream_only_as_one_range_of_bytes(
+            text in prop_oneof!["bytes=[0-9]{0,3}-[0-9]{0,3}", "(bytes|Bytes|items)[ =]{1,2}[-+0-9, ]{0,24}", "bytes=[0-9]{15,22}-[0-9]{15,22}", "[ -~]{0,30}"],
+        ) {
+            prop_assert_eq!(is_single_range(&text.parse().unwrap()), expected(&text), "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_range_of_other_bytes_than_ascii_is_none() {
+        assert!(!is_single_range(&HeaderValue::from_bytes(b"bytes=0-\xff").unwrap()));
+    }
+}

@@ -182,3 +182,6 @@ fn unescape_colon(text: &str) -> Cow<'_, str> {
 fn unknown_registry(name: &str, mode: Mode) -> RouteError {
     RouteError::UnknownRegistry { name: name.to_owned(), mode }
 }
+
+#[cfg(test)]
+mod tests;

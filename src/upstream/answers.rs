@@ -141,4 +141,42 @@ mod tests {
             assert_eq!(retry_after(&headers, &clock), expected.map(Duration::from_secs), "{value}");
         }
     }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+            #[test]
+            fn a_link_brings_nothing_but_the_place_in_the_list(
+                links in prop::collection::vec("[<]?(https?://[a-z.]{0,9})?[a-z/?&=%;\", <>-]{0,40}(n=1|last=b)?[>]?(; ?rel=\"?next\"?)?", 0..4),
+            ) {
+                let url: Url = "https://r.example/v2/app/tags/list?n=2".parse().unwrap();
+                let headers: HeaderMap = links.iter().map(|link| (header::LINK, link.parse().unwrap())).collect();
+                if let Some(query) = next_page(&url, &headers, |name| matches!(name, "n" | "last")) {
+                    prop_assert!(!query.is_empty() && query.len() <= MAX_QUERY);
+                    prop_assert!(form_urlencoded::parse(query.as_bytes()).all(|(name, _)| name == "n" || name == "last"), "{}", query);
+                }
+            }
+
+            #[test]
+            fn a_wait_is_a_day_at_most(value in prop_oneof!["[0-9]{1,25}", "[ -~]{0,40}", "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"]) {
+                let clock = Clock::manual("2024-05-20T10:30:00Z".parse().unwrap());
+                let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]);
+                prop_assert!(retry_after(&headers, &clock).is_none_or(|after| after <= MAX_RETRY_AFTER));
+            }
+
+            #[test]
+            fn a_tag_list_holds_tags(tags in prop::collection::vec(any::<String>(), 0..6), garbage in prop::collection::vec(any::<u8>(), 0..60)) {
+                let text = serde_json::json!({ "name": "app", "tags": tags }).to_string();
+                let read = TagsAnswer::parse(text.as_bytes(), None).unwrap();
+                let expected: Vec<_> = tags.into_iter().filter(|tag| crate::oci::grammar::tag().matches(tag)).collect();
+                prop_assert_eq!(read.tags, expected);
+                prop_assert!(TagsAnswer::parse(&garbage, None).is_ok_and(|read| read.tags.is_empty()) || TagsAnswer::parse(&garbage, None).is_err());
+            }
+        }
+    }
 }

@@ -190,4 +190,48 @@ mod tests {
             assert_eq!(read(&[bad]), Err(UpstreamError::Malformed { what: "challenge" }), "{bad}");
         }
     }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        fn quoted(text: &str) -> String {
+            format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+            #[test]
+            fn no_header_is_too_strange(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4)) {
+                let lines = lines.iter().filter_map(|line| http::HeaderValue::from_bytes(line).ok());
+                drop(best(&lines.map(|line| (WWW_AUTHENTICATE, line)).collect()));
+            }
+
+            #[test]
+            fn a_challenge_is_read_as_it_was_written(
+                realm in "[ -~]{1,30}", service in prop::option::of("[ -~]{0,20}"), before in "(Basic realm=x, |Negotiate YII==, )?",
+            ) {
+                let mut line = format!("{before}Bearer realm={}", quoted(&realm));
+                if let Some(service) = &service {
+                    line += &format!(", service={}", quoted(service));
+                }
+                prop_assert_eq!(read(&[&line]), bearer(&realm, service.as_deref(), None));
+            }
+
+            #[test]
+            fn nearly_a_challenge_is_one_or_malformed(
+                line in "(Bearer|Basic|bearer)[ ,]{0,2}(realm|service|scope)?[ =]{0,2}[\"]?[a-z:/.,=\\\\ ]{0,12}[\"]?[ ,;]{0,2}(scope=\"a\")?",
+            ) {
+                match read(&[&line]) {
+                    Ok(Some(Challenge::Bearer { realm, .. })) => {
+                        prop_assert!(line.replace('\\', "").contains(&realm.replace('\\', "")), "{}", line);
+                    }
+                    Ok(Some(Challenge::Basic) | None) => {}
+                    Err(error) => prop_assert_eq!(error, UpstreamError::Malformed { what: "challenge" }),
+                }
+            }
+        }
+    }
 }

@@ -173,7 +173,8 @@ impl Client {
             Program::Distribution | Program::SigRepo => None,
             // They ask by HEAD, which has no body: without the phrase there is the status.
             Program::Containerd | Program::Cri | Program::Build(_) | Program::Docker(ImageStore::Containerd)
-                if door == Door::Dropping =>
+                // Since containerd 2.3 a 403 is asked for again by GET.
+                if door == Door::Dropping && !(self.origin == Origin::Compiled && mode == Mode::DirectByName) =>
             {
                 Some(if mode == Mode::DirectByName { "403 Forbidden" } else { "300 Multiple Choices" })
             }

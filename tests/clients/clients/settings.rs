@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use parking_lot::Mutex;
+
 use super::{ImageStore, Mode};
 
 /// The project's own, with the host changed as its reader would.
@@ -55,7 +57,9 @@ pub(super) fn registries_conf(mirror: &str, insecure: bool, mode: Mode) {
              [[registry]]\nlocation = \"{mirror}\"\ninsecure = {insecure}\n"
         ),
     };
-    // At once: another client may be reading it.
+    // Whole, because another client may be reading it, and one after the other.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = WRITING.lock();
     fs::write("/etc/containers/registries.conf.new", text).unwrap();
     fs::rename("/etc/containers/registries.conf.new", "/etc/containers/registries.conf").unwrap();
 }

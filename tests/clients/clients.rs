@@ -94,18 +94,16 @@ impl Client {
 
     /// Those that a run of the tests has; the long one has more.
     pub(crate) fn all() -> Vec<Self> {
-        let more = if everything() { &MORE[..] } else { &[] };
-        USUAL.iter().chain(more).copied().collect()
+        let (more, further) = if everything() { (&MORE[..], &FURTHER[..]) } else { (&[][..], &[][..]) };
+        USUAL.iter().chain(more).chain(further).copied().collect()
     }
 
-    /// Those of the matrix: in a short run all but what has to be compiled.
+    /// Those of the matrix: in a short run all but what has to be compiled and what lies between others.
     pub(crate) fn of_matrix() -> Vec<Self> {
-        Self::every().into_iter().filter(|client| everything() || client.origin != Origin::Compiled).collect()
-    }
-
-    /// Those that any run has.
-    pub(crate) fn every() -> Vec<Self> {
-        USUAL.iter().chain(&MORE).copied().collect()
+        if everything() {
+            return Self::all();
+        }
+        USUAL.iter().chain(&MORE).filter(|client| client.origin != Origin::Compiled).copied().collect()
     }
 
     /// Each of them, told about us in each of these ways that it knows.
@@ -367,4 +365,13 @@ const MORE: [Client; 20] = [
     Client::new(Program::Docker(ImageStore::Classic), Origin::Compiled),
     Client::new(Program::Docker(ImageStore::Containerd), Origin::Compiled),
     Client::new(Program::Build(ImageStore::Containerd), Origin::Compiled),
+];
+
+/// Those between the others, with the long matrices only.
+const FURTHER: [Client; 5] = [
+    Client::new(Program::Cri, Origin::Installed),
+    Client::new(Program::Cri, Origin::Trixie),
+    Client::new(Program::Podman, Origin::Trixie),
+    Client::new(Program::Skopeo, Origin::Trixie),
+    Client::new(Program::Buildah, Origin::Sid),
 ];

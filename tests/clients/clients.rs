@@ -94,16 +94,21 @@ impl Client {
 
     /// Those that a run of the tests has; the long one has more.
     pub(crate) fn all() -> Vec<Self> {
-        let (more, further) = if everything() { (&MORE[..], &FURTHER[..]) } else { (&[][..], &[][..]) };
-        USUAL.iter().chain(more).chain(further).copied().collect()
+        if everything() { Self::every() } else { USUAL.to_vec() }
     }
 
     /// Those of the matrix: in a short run all but what has to be compiled and what lies between others.
     pub(crate) fn of_matrix() -> Vec<Self> {
-        if everything() {
-            return Self::all();
-        }
+        if everything() { Self::every() } else { Self::of_short_matrix() }
+    }
+
+    pub(crate) fn of_short_matrix() -> Vec<Self> {
         USUAL.iter().chain(&MORE).filter(|client| client.origin != Origin::Compiled).copied().collect()
+    }
+
+    /// Those that any run has.
+    pub(crate) fn every() -> Vec<Self> {
+        USUAL.iter().chain(&MORE).chain(&FURTHER).copied().collect()
     }
 
     /// Each of them, told about us in each of these ways that it knows.
@@ -221,6 +226,26 @@ impl Client {
         })
     }
 
+    /// Its name, with what is said of its version.
+    pub(crate) fn called(self, version: &str) -> String {
+        match self.program {
+            Program::Docker(ImageStore::Classic) => format!("dockerd {version}"),
+            Program::Docker(ImageStore::Containerd) => format!("dockerd {version}, containerd store"),
+            Program::Build(ImageStore::Classic) => format!("docker build {version}"),
+            Program::Build(ImageStore::Containerd) => format!("docker build {version}, containerd store"),
+            Program::Containerd => format!("containerd {version}"),
+            Program::Cri => format!("containerd {version}, CRI"),
+            Program::Podman => format!("podman {version}"),
+            Program::Skopeo => format!("skopeo {version}"),
+            Program::Buildah => format!("buildah {version}"),
+            Program::Crane => format!("crane {version}"),
+            Program::Oras => format!("oras {version}"),
+            Program::Regctl => format!("regctl {version}"),
+            Program::Distribution => format!("distribution {version} as a cache"),
+            Program::SigRepo => "sig-repo as a cache".to_owned(),
+        }
+    }
+
     /// A name for files and sockets of its own.
     fn slug(self) -> String {
         format!("{:?}-{:?}", self.program, self.origin).to_lowercase().replace(['(', ')'], "-")
@@ -229,23 +254,7 @@ impl Client {
 
 impl std::fmt::Display for Client {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let version = self.version();
-        match self.program {
-            Program::Docker(ImageStore::Classic) => write!(out, "dockerd {version}"),
-            Program::Docker(ImageStore::Containerd) => write!(out, "dockerd {version}, containerd store"),
-            Program::Build(ImageStore::Classic) => write!(out, "docker build {version}"),
-            Program::Build(ImageStore::Containerd) => write!(out, "docker build {version}, containerd store"),
-            Program::Containerd => write!(out, "containerd {version}"),
-            Program::Cri => write!(out, "containerd {version}, CRI"),
-            Program::Podman => write!(out, "podman {version}"),
-            Program::Skopeo => write!(out, "skopeo {version}"),
-            Program::Buildah => write!(out, "buildah {version}"),
-            Program::Crane => write!(out, "crane {version}"),
-            Program::Oras => write!(out, "oras {version}"),
-            Program::Regctl => write!(out, "regctl {version}"),
-            Program::Distribution => write!(out, "distribution {version} as a cache"),
-            Program::SigRepo => write!(out, "sig-repo as a cache"),
-        }
+        out.write_str(&self.called(&self.version()))
     }
 }
 

@@ -69,3 +69,42 @@ fn name(door: Door) -> &'static str {
         Door::Dropping => "no phrase",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table there is a copy of what a run printed; a client that it lacks, or has too much, shows that it is old.
+    #[test]
+    fn readme_shows_the_clients_of_the_suite() {
+        let readme = include_str!("../../../README.md");
+        let (_, table) = readme.split_once(HEAD).expect("README has the table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        // Two rows for one that can be told about a mirror.
+        let builds: BTreeSet<_> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
+        let shown: Vec<_> = builds.into_iter().map(of_any_version).collect();
+        let named = |clients: Vec<Client>| clients.into_iter().map(|client| client.called("*")).collect::<Vec<_>>();
+        // What a short run has not may be missing.
+        assert_eq!(without(shown.clone(), &named(Client::every())), [""; 0], "shown, and none of the suite's");
+        assert_eq!(without(named(Client::of_short_matrix()), &shown), [""; 0], "not shown");
+    }
+
+    /// The first list without one of each of the second.
+    fn without(mut these: Vec<String>, those: &[String]) -> Vec<String> {
+        for that in those {
+            if let Some(at) = these.iter().position(|this| this == that) {
+                these.remove(at);
+            }
+        }
+        these
+    }
+
+    /// Debian moves on in the last figures, so versions are for the reader alone.
+    fn of_any_version(client: &str) -> String {
+        let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+        match client.split(' ').find(is_version) {
+            Some(version) => client.replace(version.trim_end_matches(','), "*"),
+            None => client.to_owned(),
+        }
+    }
+}

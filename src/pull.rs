@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -36,7 +37,11 @@ pub use self::judge::{Judge, Judged, Judgement, Origin, end_of_life, identities}
 pub use self::recent::Asker;
 pub use self::trusted::{KeyFiles, KeyFilesError, POLL as TRUST_POLL, Trusted, TrustedError};
 
-use self::{fetch::Fetcher, recent::Step, standing::Standing, standing::Standings};
+use self::{
+    fetch::Fetcher,
+    recent::Step,
+    standing::{Standing, Standings, Subject},
+};
 
 /// Searches under audit that wait their turn; more are left to the next pull.
 const MAX_WAITING_SEARCHES: usize = 1024;
@@ -206,7 +211,8 @@ impl Puller {
         let unreadable = |error| self.unreadable(error);
         let mut refusal = None;
         for parent in self.store.parents(repository, digest).map_err(unreadable)? {
-            let standing = self.standings.of_digest(&self.policy, repository, &parent, asker, Step::Blob).await;
+            let subject = Subject { digest: parent, manifest: None };
+            let standing = self.standings.of_digest(&self.policy, repository, subject, asker, Step::Blob).await;
             let standing = standing.map_err(unreadable)?;
             match outcome(&standing) {
                 Ok(_) => return Ok(Admitted::new(Blob { digest: *digest, size: self.size_in(&parent, digest) }, None)),
@@ -223,7 +229,7 @@ impl Puller {
 
     /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
     /// are for the judge: nothing was decided about them, so nothing of them may be served.
-    pub async fn subject(&self, repository: &Repository, digest: &Digest) -> Option<bytes::Bytes> {
+    pub async fn subject(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
         let upstream = self.upstreams.of(repository.registry())?;
         let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
             Ok(manifest) => manifest,
@@ -257,7 +263,7 @@ impl Puller {
     pub async fn statement_of(&self, ask: &Ask) -> Statement {
         match &ask.reference {
             Reference::Tag(_) => self.statement_when_broken(&ask.reference),
-            Reference::Digest(digest) => match self.standing_of_digest(ask, digest).await {
+            Reference::Digest(digest) => match self.standing_of_digest(ask, *digest, None).await {
                 Ok(standing) => standing.statement.clone(),
                 Err(refused) => refused.statement,
             },
@@ -303,7 +309,8 @@ impl Puller {
                 return Err(Refused { reason: error.reason(), statement });
             }
         };
-        let standing = self.standings.of_tag(&self.policy, repository, tag, &manifest.digest).await;
+        let subject = Subject { digest: manifest.digest, manifest: Some(&manifest.bytes) };
+        let standing = self.standings.of_tag(&self.policy, repository, tag, subject).await;
         let standing = standing.map_err(|error| Refused { statement: stated.clone(), ..self.unreadable(error) })?;
         if self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await? {
             self.keep_warm(ask, Some(tag.clone()), &manifest, &standing);
@@ -319,14 +326,14 @@ impl Puller {
         let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
             Ok(manifest) => manifest,
             Err(error) => {
-                let standing = self.standing_of_digest(ask, digest).await?;
+                let standing = self.standing_of_digest(ask, *digest, None).await?;
                 return Err(Refused { reason: error.reason(), statement: standing.statement.clone() });
             }
         };
         if manifest.is_artifact() && manifest.subject.is_some() {
             return self.artifact(ask, manifest);
         }
-        let standing = self.standing_of_digest(ask, digest).await?;
+        let standing = self.standing_of_digest(ask, *digest, Some(&manifest.bytes)).await?;
         // What came by a tag of the asker's own is found again under that tag.
         if self.remember(ask, &manifest, None, &standing).await? && (standing.shared || tag.is_some()) {
             self.keep_warm(ask, tag, &manifest, &standing);
@@ -340,9 +347,15 @@ impl Puller {
         self.warm.insert((ask.repository.clone(), manifest.digest, tag), Arc::new(warm));
     }
 
-    async fn standing_of_digest(&self, ask: &Ask, digest: &Digest) -> Result<Arc<Standing>, Refused> {
+    async fn standing_of_digest(
+        &self,
+        ask: &Ask,
+        digest: Digest,
+        manifest: Option<&Bytes>,
+    ) -> Result<Arc<Standing>, Refused> {
+        let subject = Subject { digest, manifest };
         self.standings
-            .of_digest(&self.policy, &ask.repository, digest, &ask.asker, Step::Manifest)
+            .of_digest(&self.policy, &ask.repository, subject, &ask.asker, Step::Manifest)
             .await
             .map_err(|error| self.unreadable(error))
     }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
@@ -76,6 +77,14 @@ pub(super) struct Standing {
     basis: Basis,
 }
 
+/// What is decided on. Some signatures are over the manifest's bytes, which the store has only after the
+/// first pull: whoever holds them brings them along.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) digest: Digest,
+    pub(super) manifest: Option<&'a Bytes>,
+}
+
 /// What a verdict was made from, read before the rows themselves: a change in between makes it void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Basis {
@@ -120,21 +129,22 @@ impl Standings {
         policy: &TrustPolicy,
         repository: &Repository,
         tag: &Tag,
-        digest: &Digest,
+        subject: Subject<'_>,
     ) -> Result<Arc<Standing>, StoreError> {
+        let digest = &subject.digest;
         let key = (repository.clone(), *digest, Some(tag.clone()));
         if let Some(standing) = self.current(&key) {
             return Ok(standing);
         }
         let basis = self.basis(repository, digest);
-        let mut judgement = self.judgement(repository, digest).await?;
+        let mut judgement = self.judgement(repository, subject).await?;
         let seen = self.store.tags_seen(repository, digest)?;
         let class = class_of(tag, &seen, &judgement);
         let statement = policy.statement_for(class);
         let mut decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, None);
         if self.wants_search(&decision, statement) {
             let failure = self.search(repository, digest, statement).await;
-            judgement = self.judgement(repository, digest).await?;
+            judgement = self.judgement(repository, subject).await?;
             decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, failure);
         }
         let internal = class == Some(TagType::Internal);
@@ -149,25 +159,26 @@ impl Standings {
         &'a self,
         policy: &'a TrustPolicy,
         repository: &'a Repository,
-        digest: &'a Digest,
+        subject: Subject<'a>,
         asker: &'a Asker,
         step: Step,
     ) -> BoxFuture<'a, Result<Arc<Standing>, StoreError>> {
-        self.of_digest_at(policy, repository, *digest, asker, step, 0)
+        self.of_digest_at(policy, repository, subject, asker, step, 0)
     }
 
     fn of_digest_at<'a>(
         &'a self,
         policy: &'a TrustPolicy,
         repository: &'a Repository,
-        digest: Digest,
+        subject: Subject<'a>,
         asker: &'a Asker,
         step: Step,
         depth: usize,
     ) -> BoxFuture<'a, Result<Arc<Standing>, StoreError>> {
+        let digest = subject.digest;
         Box::pin(async move {
             if let Some(tag) = self.recent.tag(repository, &digest, asker, step, self.clock.instant()) {
-                let standing = self.of_tag(policy, repository, &tag, &digest).await?;
+                let standing = self.of_tag(policy, repository, &tag, subject).await?;
                 return Ok(Arc::new(Standing { shared: false, ..(*standing).clone() }));
             }
             let key = (repository.clone(), digest, None);
@@ -175,7 +186,7 @@ impl Standings {
                 return Ok(standing);
             }
             let basis = self.basis(repository, &digest);
-            let mut judgement = self.judgement(repository, &digest).await?;
+            let mut judgement = self.judgement(repository, subject).await?;
             let known = self.known(policy, repository, digest, &judgement, asker, step, depth).await?;
             let unread = self.learn_tags(repository, &known).await?;
             let (statement, internal) = match unread {
@@ -185,7 +196,7 @@ impl Standings {
             let mut decision = self.decide_known(policy, &statement, &known, &judgement, None);
             if self.wants_search(&decision, &statement) {
                 let failure = self.search(repository, &digest, &statement).await;
-                judgement = self.judgement(repository, &digest).await?;
+                judgement = self.judgement(repository, subject).await?;
                 decision = self.decide_known(policy, &statement, &known, &judgement, failure);
             }
             if internal && self.isolation {
@@ -235,7 +246,8 @@ impl Standings {
         let mut parents = Vec::new();
         if depth < MAX_DEPTH {
             for parent in self.store.parents(repository, &digest)?.into_iter().take(MAX_PARENTS) {
-                let standing = self.of_digest_at(policy, repository, parent, asker, step, depth + 1).await?;
+                let subject = Subject { digest: parent, manifest: None };
+                let standing = self.of_digest_at(policy, repository, subject, asker, step, depth + 1).await?;
                 parents.push((parent, standing));
             }
         }
@@ -376,9 +388,13 @@ impl Standings {
         }
     }
 
-    async fn judgement(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Judgement>, StoreError> {
-        let manifest = self.store.manifest(digest)?.map(|held| held.bytes);
-        self.judge.image(repository, digest, manifest.as_ref()).await
+    async fn judgement(&self, repository: &Repository, subject: Subject<'_>) -> Result<Arc<Judgement>, StoreError> {
+        let Subject { digest, manifest } = subject;
+        let manifest = match manifest {
+            Some(manifest) => Some(manifest.clone()),
+            None => self.store.manifest(&digest)?.map(|held| held.bytes),
+        };
+        self.judge.image(repository, &digest, manifest.as_ref()).await
     }
 
     fn basis(&self, repository: &Repository, digest: &Digest) -> Basis {

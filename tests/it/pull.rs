@@ -9,6 +9,7 @@ use crate::support::{
     key::Key,
     mirror::{CONTAINERD, CRANE, DOCKER, Mirror, PODMAN, Setup},
     registry::{Fault, Image, Registry},
+    signing::Ed25519Key,
 };
 
 const TAG: &str = "preview-v1";
@@ -42,6 +43,24 @@ async fn signed_image_comes_with_the_upstreams_bytes_and_digest() {
         let head = mirror.head(&path, DOCKER).await;
         assert_eq!((head.status, &head.body), (StatusCode::OK, &Bytes::new()));
         assert_eq!(head.header("content-length"), Some(image.bytes.len().to_string().as_str()));
+    }
+}
+
+/// An Ed25519 signature is over the bytes themselves, and nothing has them before the first pull.
+#[tokio::test]
+async fn the_first_pull_brings_the_bytes_that_a_signature_needs() {
+    for by_digest in [false, true] {
+        let registry = Registry::start().await;
+        let image = registry.push_image(REPOSITORY, Some(TAG), &[b"layer"]);
+        let key = Ed25519Key::generate();
+        let mirror = Setup::over(&registry).trusting_pem("ci", key.public_pem()).level(Level::Enforce);
+        let mirror = mirror.start().await;
+        let body = json!({ "image_digest": image.digest, "tag": TAG, "signature": key.sign_base64(&image.bytes) });
+        let record = mirror.post("/api/v1/signatures", &body).await.json();
+        assert_eq!(record["reason"], "manifest-not-held");
+        let path = if by_digest { manifest(image.digest) } else { manifest(TAG) };
+        let answer = mirror.get(&path, DOCKER).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::OK, &image.bytes), "{path}");
     }
 }
 

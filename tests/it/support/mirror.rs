@@ -73,8 +73,12 @@ impl Setup {
         Self { level, ..self }
     }
 
-    pub(crate) fn trusting(mut self, name: &'static str, key: &Key) -> Self {
-        self.keys.push((name, key.pem()));
+    pub(crate) fn trusting(self, name: &'static str, key: &Key) -> Self {
+        self.trusting_pem(name, key.pem())
+    }
+
+    pub(crate) fn trusting_pem(mut self, name: &'static str, pem: String) -> Self {
+        self.keys.push((name, pem));
         self
     }
 

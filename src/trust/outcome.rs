@@ -37,13 +37,13 @@ pub enum Rejection {
     Unsupported { format: Format },
     #[error("the signature is over {found}")]
     SubjectMismatch { found: Digest },
-    #[error("the signed payload is not of type \"cosign container image signature\"")]
+    #[error("the signed payload is not of type 'cosign container image signature'")]
     PayloadType,
-    #[error("the signer {name:?} is revoked")]
+    #[error("the signer '{name}' is revoked")]
     SignerRevoked { name: String },
-    #[error("the signer {name:?} counts from {from} on")]
+    #[error("the signer '{name}' counts from {from} on")]
     SignerNotYetValid { name: String, from: Timestamp },
-    #[error("the signer {name:?} expired at {since}")]
+    #[error("the signer '{name}' expired at {since}")]
     SignerExpired { name: String, since: Timestamp },
     #[error("the signature has expired")]
     Expired,

@@ -130,8 +130,7 @@ impl State {
         Expected::Refused(match self {
             Self::Signed | Self::DiskFullAndKnown => return Expected::Comes,
             Self::Unsigned => "no valid signature",
-            // The name that follows is in quotes, at which regctl stops reading.
-            Self::Revoked | Self::HeldAndRevoked => "no valid signature: the signer",
+            Self::Revoked | Self::HeldAndRevoked => "no valid signature: the signer 'alice' is revoked",
             Self::Expired => "the signature has expired",
             // Docker Hub's word for a repository that is not there, or not for this asker. By name some clients make
             // their own "not found" of that.

@@ -167,6 +167,8 @@ fn tried(world: &World, state: State, door: Door, cells: &[Cell]) -> Vec<Outcome
     };
     match state {
         _ if cells.is_empty() => Vec::new(),
+        // Some have room for one image, and all are to have theirs before the key is revoked.
+        State::HeldAndRevoked => once_each(cells).iter().flat_map(|cells| one_by_one(cells)).collect(),
         // It stays no longer than half a minute.
         State::Draining => cells.chunks(CELLS_OF_A_DRAIN).flat_map(one_by_one).collect(),
         // All that such a pull does is wait, so they wait together; for each client only one at a time.
@@ -191,6 +193,19 @@ fn tried(world: &World, state: State, door: Door, cells: &[Cell]) -> Vec<Outcome
 fn digests(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != ':');
     words.filter(|word| word.starts_with("sha256:")).map(str::to_owned).collect()
+}
+
+/// The same cells in groups that have no client twice.
+fn once_each(cells: &[Cell]) -> Vec<Vec<Cell>> {
+    let mut groups: Vec<Vec<Cell>> = Vec::new();
+    for cell in cells {
+        let free = groups.iter_mut().find(|group| group.iter().all(|other| other.client != cell.client));
+        match free {
+            Some(group) => group.push(*cell),
+            None => groups.push(vec![*cell]),
+        }
+    }
+    groups
 }
 
 /// The same cells in groups that tell their clients the same things.

@@ -179,7 +179,12 @@ impl Client {
                 // Since containerd 2.3 a 403 is asked for again by GET.
                 if door == Door::Dropping && !(self.origin == Origin::Compiled && mode == Mode::DirectByName) =>
             {
-                Some(if mode == Mode::DirectByName { "403 Forbidden" } else { "300 Multiple Choices" })
+                Some(match mode {
+                    // A 404, by name, whose word for it they have themselves.
+                    Mode::DirectByName if reason == NOT_FOUND => reason,
+                    Mode::DirectByName => "403 Forbidden",
+                    _ => "300 Multiple Choices",
+                })
             }
             _ => Some(reason),
         }
@@ -384,3 +389,6 @@ const FURTHER: [Client; 5] = [
     Client::new(Program::Skopeo, Origin::Trixie),
     Client::new(Program::Buildah, Origin::Sid),
 ];
+
+/// How everybody puts it that something is not there.
+pub(crate) const NOT_FOUND: &str = "not found";

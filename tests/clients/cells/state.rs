@@ -1,7 +1,7 @@
 //! What the matrix varies beside client, mode and door: what is asked for, and how things stand behind the mirror.
 
 use crate::{
-    clients::{Client, Reference},
+    clients::{Client, NOT_FOUND, Reference},
     hub::Fault,
     images::Image,
 };
@@ -134,7 +134,7 @@ impl State {
             Self::Expired => "the signature has expired",
             // Docker Hub's word for a repository that is not there, or not for this asker. By name some clients make
             // their own "not found" of that.
-            Self::Upstream(Fault::Status(401)) => "not found",
+            Self::Upstream(Fault::Status(401)) => NOT_FOUND,
             Self::Upstream(Fault::Status(402)) => "could not be asked: quota-exceeded",
             Self::Upstream(Fault::Status(429)) => "could not be asked: rate-limited",
             Self::Upstream(Fault::Status(_)) => "could not be asked: status",

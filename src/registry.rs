@@ -36,8 +36,9 @@ use self::{
     route::{Route, RouteError, Target},
 };
 
-/// A pull is decided within this, or refused: the upstream's own limits end earlier.
-const DECISION_LIMIT: Duration = Duration::from_secs(120);
+/// A pull is decided within this, or refused, while the client still listens: containerd from 2.3 on, and
+/// with it Docker 29, goes elsewhere when a mirror has not begun to answer after 30 seconds.
+const DECISION_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 pub struct Registry {
@@ -110,7 +111,8 @@ impl Parts {
     async fn manifest(&self, target: &Target<'_>, reference: Reference, client: &Client) -> Response<Body> {
         let ask = Ask { repository: target.repository.clone(), reference, asker: client.asker.clone() };
         if self.drain.is_draining() {
-            let statement = self.puller.statement_of(&ask).await;
+            let statement = tokio::time::timeout(DECISION_LIMIT, self.puller.statement_of(&ask)).await;
+            let statement = statement.unwrap_or_else(|_late| self.puller.statement_when_broken(&ask.reference));
             let refused = Refused { reason: Reason::ShuttingDown, statement };
             return self.refused(target, Some(&ask.reference), &refused, client);
         }

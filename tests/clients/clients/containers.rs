@@ -93,7 +93,9 @@ fn chroot(tree: &Path, world: &World) -> PathBuf {
     static READY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let place = world.scratch.join("roots").join(tree.file_name().unwrap());
     let root = place.join("root");
-    if READY.lock().insert(root.clone()) {
+    // Held until it is ready: without its settings a client that came in between would ask the Hub.
+    let mut ready = READY.lock();
+    if ready.insert(root.clone()) {
         let [upper, work] = ["upper", "work"].map(|name| place.join(name));
         for directory in [&upper, &work, &root] {
             fs::create_dir_all(directory).unwrap();

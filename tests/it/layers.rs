@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::support::sources::rust_files;
+
 /// The modules, what lies highest first; those of one row do not know each other.
 const ROWS: [&[&str]; 9] = [
     &["main", "cli"],
@@ -97,20 +99,9 @@ fn may_use(module: &str, used: &str) -> bool {
     }
 }
 
-fn sources() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_owned());
-            }
-        }
-    }
-    found
+fn sources() -> impl Iterator<Item = PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    rust_files(&root.join("src")).into_iter().map(move |file| file.strip_prefix(root).unwrap().to_owned())
 }
 
 /// `src/pull.rs` and `src/pull/decide.rs` are both of `pull`.

@@ -1,9 +1,8 @@
 //! The list of pitfalls names tests that exist.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
+
+use crate::support::sources::rust_files;
 
 #[test]
 fn every_test_that_the_list_of_pitfalls_names_exists() {
@@ -120,22 +119,6 @@ fn tests_in(module: &[String], source: &str) -> Vec<String> {
             found.push(path.collect::<Vec<_>>().join("::"));
         }
         is_test = false;
-    }
-    found
-}
-
-fn rust_files(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
     }
     found
 }

@@ -11,3 +11,4 @@ pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod signing;
+pub(crate) mod sources;

@@ -117,6 +117,7 @@ fn submission(n: usize, tag_type: Option<TagType>) -> Submission {
         format: "raw".into(),
         signature: vec![7; 72],
         payload: None,
+        annotations: BTreeMap::new(),
         signer: Some("ci".into()),
         metadata: BTreeMap::from([("git_commit".into(), "a1b2c3d".into())]),
         expires_at: None,

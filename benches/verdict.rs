@@ -8,7 +8,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use sig_repo::{
     oci::Digest,
-    trust::{Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, Subject, TrustRoot, verify},
+    trust::{
+        Annotations, Credential, Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, Subject, TrustRoot,
+        verify,
+    },
 };
 
 const MANIFEST: &[u8] = include_bytes!("../tests/fixtures/trust/manifest");
@@ -30,7 +33,7 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 fn signer((name, pem): (&str, &str)) -> Signer {
     Signer {
         name: name.to_owned(),
-        key: PublicKey::from_pem(pem).expect("the fixture is a key"),
+        credential: Credential::PublicKey(PublicKey::from_pem(pem).expect("the fixture is a key")),
         origin: SignerOrigin::File,
         added: NOW,
         not_before: None,
@@ -52,9 +55,10 @@ fn signature(key: &str, scheme: &str, over: &str) -> Vec<u8> {
 fn one_verification(criterion: &mut Criterion) {
     let root = TrustRoot::new(KEYS.map(signer).to_vec());
     let digest = Digest::sha256(MANIFEST);
-    let subject = Subject { digest: &digest, manifest: Some(MANIFEST) };
+    let subject = Subject { digest: &digest, manifest: Some(MANIFEST), repository: None };
     let judge = |signature: &[u8], payload: Option<&[u8]>| {
-        let envelope = Envelope::recognise(signature, payload).expect("the fixture is an envelope");
+        let envelope =
+            Envelope::recognise(signature, payload, &Annotations::new()).expect("the fixture is an envelope");
         verify(&envelope, &subject, &root, NOW)
     };
 
@@ -82,13 +86,13 @@ fn no_trusted_key(criterion: &mut Criterion) {
     let root = TrustRoot::new(KEYS.map(signer).to_vec());
     let other = b"another image";
     let digest = Digest::sha256(other);
-    let subject = Subject { digest: &digest, manifest: Some(other) };
+    let subject = Subject { digest: &digest, manifest: Some(other), repository: None };
 
     let mut group = criterion.benchmark_group("no trusted key");
     for (key, _) in KEYS {
         let scheme = if key == "ed25519" { "pure" } else { "sha256" };
-        let envelope =
-            Envelope::recognise(&signature(key, scheme, "manifest"), None).expect("the fixture is an envelope");
+        let envelope = Envelope::recognise(&signature(key, scheme, "manifest"), None, &Annotations::new())
+            .expect("the fixture is an envelope");
         assert_eq!(verify(&envelope, &subject, &root, NOW), Outcome::Rejected(Rejection::NoTrustedKey));
         group.bench_function(key, |bencher| bencher.iter(|| verify(black_box(&envelope), &subject, &root, NOW)));
     }

@@ -80,7 +80,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/signatures/{id}", delete(signatures::withdraw))
         .route("/api/v1/tags", get(tags::list))
         .route("/api/v1/signers", get(signers::list).post(signers::add))
-        .route("/api/v1/signers/{key_id}", delete(signers::revoke))
+        .route("/api/v1/signers/{id}", delete(signers::revoke))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(no_such_path)

@@ -33,7 +33,7 @@ use crate::{
 };
 
 pub use self::admitted::Admitted;
-pub use self::judge::{Judge, Judged, Judgement, Origin, end_of_life, identities};
+pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::recent::Asker;
 pub use self::trusted::{KeyFiles, KeyFilesError, POLL as TRUST_POLL, Trusted, TrustedError};
 

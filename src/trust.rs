@@ -17,10 +17,11 @@ mod signer;
 mod verifier;
 
 pub use self::envelope::{
-    Envelope, EnvelopeError, Flaw, Format, JsonFlaw, MAX_PAYLOAD_BYTES, MAX_SIGNATURE_BYTES, UnknownFormat,
+    Annotations, EVIDENCE_ANNOTATIONS, Envelope, EnvelopeError, Flaw, Format, JsonFlaw, MAX_PAYLOAD_BYTES,
+    MAX_SIGNATURE_BYTES, UnknownFormat,
 };
-pub use self::key::{KeyError, KeyId, KeyIdError, MAX_PEM_BYTES, PublicKey};
-pub use self::outcome::{Inconclusive, Outcome, Rejection, Verified};
+pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
+pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
-pub use self::signer::{Signer, SignerIdentity, SignerOrigin};
-pub use self::verifier::{Subject, verify, verify_preferring};
+pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};
+pub use self::verifier::{Subject, verify};

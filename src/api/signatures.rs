@@ -19,8 +19,9 @@ use utoipa::ToSchema;
 use crate::{
     audit::{Action, Event, Who},
     oci::{Digest, Repository, TagType},
+    pull::Signed,
     store::{Identity, Record, RecordId, Submission, SubmitRules, Submitted},
-    trust::{Envelope, EnvelopeError, Flaw, Format, Inconclusive, Outcome},
+    trust::{EnvelopeError, Flaw, Format, Inconclusive, Outcome},
 };
 
 use super::{
@@ -82,7 +83,8 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let body = read_json(request).await?;
     let new = NewSignature::parse(&body, &api.config.canonical)?;
-    let format = recognised(&new)?;
+    let signed = new.signed();
+    let format = recognised(&signed)?;
     let (outcome, identities) = api.examined(&new).await?;
     let known = api.knows_any(&identities)?;
     // What is known and has ended is a conflict; only what is new can be told that it ended too early.
@@ -101,8 +103,9 @@ pub(super) async fn submit(
         tag_type: new.tag_type,
         environment: new.environment,
         format: format.as_str().to_owned(),
-        signature: new.signature,
-        payload: new.payload,
+        signature: signed.signature,
+        payload: signed.payload,
+        annotations: signed.annotations,
         signer: new.signer,
         metadata: new.metadata,
         expires_at: new.expires_at,
@@ -211,7 +214,7 @@ pub(super) async fn withdraw(
     let manifest = api.held_manifest(&record.digest)?;
     // A key may verify it now that was not known when it was submitted: that identity goes with it.
     let (_, identities) =
-        api.judge.submission(record.digest, record.signature.clone(), record.payload.clone(), manifest).await;
+        api.judge.submission(record.digest, record.repository.clone(), Signed::from(&record), manifest).await;
     let record = api.store.withdraw(&id, identities).await?.ok_or_else(absent)?;
     api.audit.record(of_record(api.clock.now(), Action::Withdrawn, &who, &record)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -245,7 +248,7 @@ impl Api {
     /// manifest, it is asked for.
     async fn examined(&self, new: &NewSignature) -> Result<(Outcome, Vec<Identity>), Problem> {
         let examine =
-            |manifest| self.judge.submission(new.image_digest, new.signature.clone(), new.payload.clone(), manifest);
+            |manifest| self.judge.submission(new.image_digest, new.repository.clone(), new.signed(), manifest);
         let (mut outcome, mut identities) = examine(self.held_manifest(&new.image_digest)?).await;
         if matches!(outcome, Outcome::Unknown(Inconclusive::ManifestNotHeld))
             && let Some(manifest) = self.fetched_manifest(new.repository.as_ref(), &new.image_digest).await
@@ -281,8 +284,8 @@ impl Api {
 }
 
 /// The format to keep a submission under.
-fn recognised(new: &NewSignature) -> Result<Format, Problem> {
-    match Envelope::recognise(&new.signature, new.payload.as_deref()) {
+fn recognised(signed: &Signed) -> Result<Format, Problem> {
+    match signed.recognise() {
         Ok(envelope) => Ok(envelope.format()),
         Err(EnvelopeError::Unsupported { format }) => {
             let detail = format!(

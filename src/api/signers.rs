@@ -13,12 +13,13 @@ use axum::{
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
     audit::{Action, Event, Who},
     store::SignerRow,
-    trust::{KeyId, Signer, SignerOrigin},
+    trust::{Signer, SignerId, SignerOrigin},
 };
 
 use super::{
@@ -31,20 +32,27 @@ use super::{
 };
 
 pub use self::new_signer::NewSigner;
+use self::new_signer::SignerCredential;
 
-/// A trusted key.
+/// Someone trusted.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignerRecord {
     pub name: String,
-    /// The SHA-256 of the key's SubjectPublicKeyInfo.
+    /// For a key the SHA-256 of its SubjectPublicKeyInfo.
     #[schema(value_type = String, example = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
-    pub key_id: KeyId,
-    /// The same as `openssl pkey -pubin -outform DER | openssl dgst -sha256 -c` prints it.
+    pub id: SignerId,
+    /// Which of the members of a new signer it has.
+    #[schema(value_type = String, example = "public_key")]
+    pub kind: &'static str,
+    /// The same as `id`; of a key as `openssl pkey -pubin -outform DER | openssl dgst -sha256 -c` prints it.
     pub fingerprint: String,
-    #[schema(example = "ecdsa-p256")]
-    pub algorithm: String,
-    /// PEM.
-    pub public_key: String,
+    /// Of a key.
+    #[schema(value_type = Option<String>, required = true, example = "ecdsa-p256")]
+    pub algorithm: Option<&'static str>,
+    /// The credential, in the member that `kind` names.
+    #[serde(flatten)]
+    #[schema(value_type = SignerCredential)]
+    pub credential: Map<String, Value>,
     /// Where it comes from: a file of `TRUST_DIR`, or this API.
     #[schema(value_type = String, pattern = "^(file|api)$")]
     pub origin: SignerOrigin,
@@ -114,29 +122,29 @@ pub(super) async fn add(
 ) -> Result<Response, Problem> {
     api.require_auth("adding a signer")?;
     let new = NewSigner::parse(&read_json(request).await?)?;
-    let key_id = new.public_key.id();
+    let id = new.credential.id();
     let _change = api.signer_changes.lock().await;
-    if api.revocations()?.contains_key(&key_id) {
-        let detail = format!("the key {key_id} was revoked, which nothing undoes; use a new key");
+    if api.revocations()?.contains_key(&id) {
+        let detail = format!("the signer {id} was revoked, which nothing undoes; use a new key or identity");
         return Err(Problem::new(ProblemKind::SignerRevoked, detail));
     }
-    let text = key_id.to_string();
-    let existing = api.store.signers()?.into_iter().find(|row| row.key_id == text);
+    let text = id.to_string();
+    let existing = api.store.signers()?.into_iter().find(|row| row.id == text);
     let row = SignerRow {
-        key_id: text,
+        id: text,
         name: new.name,
-        pem: new.public_key.to_pem(),
         added: existing.as_ref().map_or(api.clock.now(), |row| row.added),
         not_before: new.not_before,
         not_after: new.not_after,
         revoked_at: None,
+        credential: new.credential.to_members(),
     };
     let status = if existing.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     if existing.as_ref() != Some(&row) {
         api.store.put_signer(row).await?;
-        api.signers_changed(Action::SignerAdded, &who, key_id).await?;
+        api.signers_changed(Action::SignerAdded, &who, id).await?;
     }
-    let signer = api.signer(key_id, Some(SignerOrigin::Api));
+    let signer = api.signer(id, Some(SignerOrigin::Api));
     let signer =
         signer.ok_or_else(|| Problem::new(ProblemKind::InternalError, "the key was stored and is not in force"))?;
     Ok(json(status, &signer))
@@ -148,10 +156,10 @@ pub(super) async fn add(
 /// only make it earlier.
 #[utoipa::path(
     delete,
-    path = "/api/v1/signers/{key_id}",
+    path = "/api/v1/signers/{id}",
     tag = "signers",
     params(
-        ("key_id" = String, Path, description = "The `key_id` of the signer"),
+        ("id" = String, Path, description = "The `id` of the signer"),
         ("at" = Option<String>, Query, description = "Revoked from then on (RFC 3339); now where it is left out"),
     ),
     responses(
@@ -166,14 +174,13 @@ pub(super) async fn add(
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
     Extension(who): Extension<Who>,
-    key_id: Result<Path<String>, PathRejection>,
+    id: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     api.require_auth("revoking a signer")?;
-    let text = key_id.map(|Path(text)| text).unwrap_or_default();
-    let key_id: KeyId = text
-        .parse()
-        .map_err(|error| Problem::parameter("key_id", format_args!("{} is none: {error}", quoted(&text))))?;
+    let text = id.map(|Path(text)| text).unwrap_or_default();
+    let id: SignerId =
+        text.parse().map_err(|error| Problem::parameter("id", format_args!("{} is none: {error}", quoted(&text))))?;
     let mut query = Query::parse(uri.query(), &["at"])?;
     let at = match query.take("at") {
         None => api.clock.now(),
@@ -183,35 +190,35 @@ pub(super) async fn revoke(
         })?,
     };
     let _change = api.signer_changes.lock().await;
-    let absent = || Problem::not_found(format_args!("signer with the key {key_id}"));
-    if api.signer(key_id, None).is_none() {
+    let absent = || Problem::not_found(format_args!("signer {id}"));
+    if api.signer(id, None).is_none() {
         return Err(absent());
     }
     // A second revocation may not give a revoked key a time in which it counts again.
-    let before = api.revocations()?.get(&key_id).copied();
+    let before = api.revocations()?.get(&id).copied();
     if before.is_none_or(|before| at < before) {
-        api.store.revoke_signer(key_id.to_string(), at).await?;
-        api.signers_changed(Action::SignerRevoked, &who, key_id).await?;
+        api.store.revoke_signer(id.to_string(), at).await?;
+        api.signers_changed(Action::SignerRevoked, &who, id).await?;
     }
-    Ok(json(StatusCode::OK, &api.signer(key_id, None).ok_or_else(absent)?))
+    Ok(json(StatusCode::OK, &api.signer(id, None).ok_or_else(absent)?))
 }
 
 impl Api {
     /// The signer in force with this key, of one origin or of any.
-    fn signer(&self, key_id: KeyId, origin: Option<SignerOrigin>) -> Option<SignerRecord> {
+    fn signer(&self, id: SignerId, origin: Option<SignerOrigin>) -> Option<SignerRecord> {
         let root = self.judge.trust();
-        let mut of_key = root.signers().iter().filter(|signer| signer.key.id() == key_id);
+        let mut of_key = root.signers().iter().filter(|signer| signer.id() == id);
         let found = of_key.find(|signer| origin.is_none_or(|origin| signer.origin == origin))?;
         Some(SignerRecord::new(found, self.clock.now()))
     }
 
-    fn revocations(&self) -> Result<BTreeMap<KeyId, Timestamp>, Problem> {
+    fn revocations(&self) -> Result<BTreeMap<SignerId, Timestamp>, Problem> {
         let revocations = self.store.revocations()?;
-        Ok(revocations.into_iter().filter_map(|(key_id, at)| Some((key_id.parse().ok()?, at))).collect())
+        Ok(revocations.into_iter().filter_map(|(id, at)| Some((id.parse().ok()?, at))).collect())
     }
 
     /// Puts a change in force before it is answered, and records it.
-    async fn signers_changed(&self, action: Action, who: &Who, key_id: KeyId) -> Result<(), Problem> {
+    async fn signers_changed(&self, action: Action, who: &Who, id: SignerId) -> Result<(), Problem> {
         self.trusted.refresh().map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -220,20 +227,20 @@ impl Api {
             Problem::new(ProblemKind::StoreUnavailable, "the change is stored, but not yet in force; try again")
         })?;
         let event = Event::new(self.clock.now(), action, who.clone());
-        Ok(self.audit.record(Event { reference: Some(key_id.to_string()), ..event }).await?)
+        Ok(self.audit.record(Event { reference: Some(id.to_string()), ..event }).await?)
     }
 }
 
 impl SignerRecord {
     fn new(signer: &Signer, now: Timestamp) -> Self {
-        let key_id = signer.key.id();
-        let bytes = key_id.as_bytes().iter();
+        let id = signer.id();
         Self {
             name: signer.name.clone(),
-            key_id,
-            fingerprint: bytes.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
-            algorithm: signer.key.algorithm().to_owned(),
-            public_key: signer.key.to_pem(),
+            id,
+            kind: signer.credential.kind(),
+            fingerprint: id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+            algorithm: signer.credential.algorithm(),
+            credential: signer.credential.to_members(),
             origin: signer.origin,
             added: whole_seconds(signer.added),
             not_before: signer.not_before,

@@ -4,6 +4,7 @@
 //! nothing new. What is found is kept as found; whether it verifies is the judge's business.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,9 +14,9 @@ use quick_cache::sync::Cache;
 
 use crate::{
     clock::Clock,
-    oci::{Digest, Manifest, ManifestKind, MediaType, Reference, Repository},
+    oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Repository},
     store::{FoundEnvelope, Store, StoreError},
-    trust::Format,
+    trust::{EVIDENCE_ANNOTATIONS, Format},
     upstream::{Upstream, UpstreamError},
 };
 
@@ -120,6 +121,7 @@ impl Discovery {
             found.push(FoundEnvelope {
                 signature,
                 payload: Some(payload.into()),
+                annotations: evidence(layer),
                 format: Format::SimpleSigning.as_str().to_owned(),
                 first_seen: self.clock.now(),
             });
@@ -130,6 +132,12 @@ impl Discovery {
         }
         Ok(count)
     }
+}
+
+/// What stands beside a signature in its layer.
+fn evidence(layer: &Descriptor) -> BTreeMap<String, String> {
+    let text = |name: &str| Some((name.to_owned(), layer.annotations.get(name)?.as_str()?.to_owned()));
+    EVIDENCE_ANNOTATIONS.into_iter().filter_map(text).collect()
 }
 
 impl Search {

@@ -20,7 +20,7 @@ use crate::{
     policy::Finding,
     store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
     telemetry::Metrics,
-    trust::{self, Envelope, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
+    trust::{self, Annotations, Envelope, EnvelopeError, Format, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
 };
 
 use super::trusted::Trusted;
@@ -85,10 +85,19 @@ pub enum Origin {
     Found,
 }
 
+/// A signature as it came, nothing of it read yet.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// What it is read as; by its content where nobody has said.
+    pub format: Option<Format>,
+    pub signature: Vec<u8>,
+    pub payload: Option<Vec<u8>>,
+    pub annotations: Annotations,
+}
+
 struct Candidate {
     origin: Origin,
-    signature: Vec<u8>,
-    payload: Option<Vec<u8>>,
+    signed: Signed,
     first_seen: Timestamp,
     expires_at: Option<Timestamp>,
     verified_before: bool,
@@ -140,7 +149,7 @@ impl Judge {
         candidates.sort_by_key(|candidate| !candidate.verified_before);
         candidates.truncate(MAX_SIGNATURES);
         let begun = self.clock.instant();
-        let signatures = self.verify(*digest, manifest.cloned(), candidates).await?;
+        let signatures = self.verify(*digest, Some(repository.clone()), manifest.cloned(), candidates).await?;
         self.metrics.verdict_took(self.clock.instant().saturating_duration_since(begun));
         let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
         let judgement = Arc::new(Judgement {
@@ -167,7 +176,8 @@ impl Judge {
             return Ok(kept.judged.clone());
         }
         let until = self.trusted.root().next_change(self.clock.now());
-        let judged = self.verify(record.digest, manifest, vec![Candidate::of_record(record.clone())]).await?;
+        let candidates = vec![Candidate::of_record(record.clone())];
+        let judged = self.verify(record.digest, record.repository.clone(), manifest, candidates).await?;
         let judged = judged.into_iter().next().expect("one candidate gives one outcome");
         if !matches!(judged.outcome, Outcome::Unknown(_)) {
             let kept = JudgedRecord { judged: judged.clone(), generation, until, with_manifest };
@@ -180,22 +190,23 @@ impl Judge {
     pub async fn submission(
         &self,
         digest: Digest,
-        signature: Vec<u8>,
-        payload: Option<Vec<u8>>,
+        repository: Option<Repository>,
+        signed: Signed,
         manifest: Option<Bytes>,
     ) -> (Outcome, Vec<Identity>) {
         let root = self.trusted.root();
         let now = self.clock.now();
-        self.in_pool(move || match Envelope::recognise(&signature, payload.as_deref()) {
+        self.in_pool(move || match signed.recognise() {
             Ok(envelope) => {
-                let subject = Subject { digest: &digest, manifest: manifest.as_deref() };
+                let (manifest, repository) = (manifest.as_deref(), repository.as_ref());
+                let subject = Subject { digest: &digest, manifest, repository };
                 let outcome = trust::verify(&envelope, &subject, &root, now);
                 let identities = identities(&digest, envelope.normalised_hash(), &outcome);
                 (outcome, identities)
             }
             Err(error) => {
                 let outcome = Outcome::Rejected(Rejection::from(&error));
-                let raw = Digest::sha256(&signature);
+                let raw = Digest::sha256(&signed.signature);
                 let hash = raw.as_bytes().try_into().expect("SHA-256 has 32 bytes");
                 (outcome.clone(), identities(&digest, hash, &outcome))
             }
@@ -211,6 +222,7 @@ impl Judge {
     async fn verify(
         &self,
         digest: Digest,
+        repository: Option<Repository>,
         manifest: Option<Bytes>,
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Judged>, StoreError> {
@@ -223,7 +235,8 @@ impl Judge {
         let judged = self
             .in_pool(move || {
                 let deadline = clock.instant() + IMAGE_BUDGET;
-                let subject = Subject { digest: &digest, manifest: manifest.as_deref() };
+                let (manifest, repository) = (manifest.as_deref(), repository.as_ref());
+                let subject = Subject { digest: &digest, manifest, repository };
                 candidates
                     .into_iter()
                     .map(|candidate| candidate.verify(&subject, &root, now, deadline, &clock))
@@ -338,9 +351,32 @@ pub fn end_of_life(first_seen: Timestamp, ttl: Duration) -> Timestamp {
     first_seen.saturating_add(ttl).unwrap_or(Timestamp::MAX)
 }
 
+impl Signed {
+    /// What it is, if it is a signature at all.
+    pub fn recognise(&self) -> Result<Envelope, EnvelopeError> {
+        let Self { format, signature, payload, annotations } = self;
+        match format {
+            Some(format) => Envelope::parse(*format, signature, payload.as_deref(), annotations),
+            None => Envelope::recognise(signature, payload.as_deref(), annotations),
+        }
+    }
+}
+
+impl From<&Record> for Signed {
+    fn from(record: &Record) -> Self {
+        Self {
+            format: record.format.parse().ok(),
+            signature: record.signature.clone(),
+            payload: record.payload.clone(),
+            annotations: record.annotations.clone(),
+        }
+    }
+}
+
 impl Candidate {
     fn of_record(record: Record) -> Self {
         Self {
+            signed: Signed::from(&record),
             // One that verified when it was submitted has the identity of its key beside that of its bytes.
             verified_before: record.identities.len() > 1,
             origin: Origin::Record {
@@ -350,8 +386,6 @@ impl Candidate {
                 tag_type: record.tag_type,
                 granted: record.granted,
             },
-            signature: record.signature,
-            payload: record.payload,
             first_seen: record.first_seen,
             expires_at: record.expires_at,
         }
@@ -361,8 +395,12 @@ impl Candidate {
         Self {
             verified_before: false,
             origin: Origin::Found,
-            signature: found.signature,
-            payload: found.payload,
+            signed: Signed {
+                format: found.format.parse().ok(),
+                signature: found.signature,
+                payload: found.payload,
+                annotations: found.annotations,
+            },
             first_seen: found.first_seen,
             expires_at: None,
         }
@@ -383,7 +421,7 @@ impl Candidate {
         if clock.instant() >= deadline {
             return (self.judged(inconclusive()), [0; 32]);
         }
-        match Envelope::recognise(&self.signature, self.payload.as_deref()) {
+        match self.signed.recognise() {
             Ok(envelope) => (self.judged(trust::verify(&envelope, subject, root, now)), envelope.normalised_hash()),
             Err(error) => (self.judged(Outcome::Rejected(Rejection::from(&error))), [0; 32]),
         }
@@ -399,7 +437,7 @@ fn inconclusive() -> Outcome {
 pub fn identities(digest: &Digest, normalised: [u8; 32], outcome: &Outcome) -> Vec<Identity> {
     let mut identities = vec![identity(b"signature", digest, &[&normalised])];
     if let Outcome::Verified(verified) = outcome {
-        identities.push(identity(b"verified", digest, &[verified.signer.key_id.as_bytes(), &verified.payload_hash]));
+        identities.push(identity(b"verified", digest, &[verified.signer.id.as_bytes(), &verified.payload_hash]));
     }
     identities
 }

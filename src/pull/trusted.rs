@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::{
     clock::Clock,
     store::{SignerRow, Store, StoreError},
-    trust::{PublicKey, Signer, SignerOrigin, TrustRoot},
+    trust::{Credential, Signer, SignerOrigin, TrustRoot},
 };
 
 pub use self::files::{KeyFiles, KeyFilesError};
@@ -104,7 +104,7 @@ impl Trusted {
             let id = key.id().to_string();
             Signer {
                 name,
-                key: key.clone(),
+                credential: Credential::PublicKey(key.clone()),
                 origin: SignerOrigin::File,
                 not_before: None,
                 not_after: None,
@@ -122,10 +122,10 @@ impl Trusted {
 }
 
 fn signer_of_row(row: &SignerRow) -> Option<Signer> {
-    match PublicKey::from_pem(&row.pem) {
-        Ok(key) => Some(Signer {
+    match Credential::from_members(row.credential.clone()) {
+        Ok(credential) => Some(Signer {
             name: row.name.clone(),
-            key,
+            credential,
             origin: SignerOrigin::Api,
             added: row.added,
             not_before: row.not_before,
@@ -133,7 +133,7 @@ fn signer_of_row(row: &SignerRow) -> Option<Signer> {
             revoked_at: row.revoked_at,
         }),
         Err(error) => {
-            tracing::error!(signer = row.name, "the stored key of {:?} is not trusted: {error}", row.name);
+            tracing::error!(signer = row.name, "the stored credential of {:?} is not trusted: {error}", row.name);
             None
         }
     }

@@ -45,6 +45,9 @@ pub struct Record {
     pub signature: Vec<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "base64_bytes::option")]
     pub payload: Option<Vec<u8>>,
+    /// What stands beside the signature to show who made it and when, by cosign's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Who is said to have signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
@@ -73,6 +76,7 @@ pub struct Submission {
     pub format: String,
     pub signature: Vec<u8>,
     pub payload: Option<Vec<u8>>,
+    pub annotations: BTreeMap<String, String>,
     pub signer: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub expires_at: Option<Timestamp>,
@@ -113,12 +117,11 @@ pub struct Page<T> {
     pub next: Option<Vec<u8>>,
 }
 
-/// A trusted key as it was added over the API; the store does not look into it.
+/// A signer as it was added over the API; the store does not look into its credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerRow {
-    pub key_id: String,
+    pub id: String,
     pub name: String,
-    pub pem: String,
     pub added: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
@@ -127,6 +130,8 @@ pub struct SignerRow {
     /// Filled from the revocations when it is read.
     #[serde(skip)]
     pub revoked_at: Option<Timestamp>,
+    #[serde(flatten)]
+    pub credential: serde_json::Map<String, serde_json::Value>,
 }
 
 impl RecordId {

@@ -76,6 +76,7 @@ impl<'t> RecordTables<'t> {
             format: submission.format.clone(),
             signature: submission.signature.clone(),
             payload: submission.payload.clone(),
+            annotations: submission.annotations.clone(),
             signer: submission.signer.clone(),
             metadata: submission.metadata.clone(),
             expires_at: submission.expires_at,

@@ -18,8 +18,8 @@
 //! | `by_expires_at` | time, record; records with an end of their own | `time` of first_seen of a preview record |
 //! | `unverified` | digest, hash of the submitter (16), record | – |
 //! | `identities` | identity (32) | JSON: what is known of it, or the identity that it is the same as |
-//! | `signers` | key id | JSON |
-//! | `revocations` | key id | RFC 3339 time |
+//! | `signers` | id of the credential | JSON |
+//! | `revocations` | id of the credential | RFC 3339 time |
 //! | `audit` | time, number | the event as JSON |
 //!
 //! `memory.redb`, where `repo` is the canonical name as text and `subject` is repo, digest

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,9 @@ pub struct FoundEnvelope {
     pub signature: Vec<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "base64_bytes::option")]
     pub payload: Option<Vec<u8>>,
+    /// What stands beside the signature, as in a record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     pub format: String,
     pub first_seen: Timestamp,
 }

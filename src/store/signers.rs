@@ -8,7 +8,7 @@ use super::{
     writer::Done,
 };
 
-/// Trusted keys that came over the API, and revocations of keys wherever they came from.
+/// Signers that came over the API, and revocations of credentials wherever they came from.
 impl Store {
     /// Signers added over the API, with their revocations.
     pub fn signers(&self) -> Result<Vec<SignerRow>, StoreError> {
@@ -17,20 +17,20 @@ impl Store {
             let mut signers = Vec::new();
             for row in transaction.open_table(SIGNERS)?.iter()? {
                 let mut signer: SignerRow = decode("signers", row?.1.value())?;
-                signer.revoked_at = revocations.get(signer.key_id.as_str())?.map(|at| parse(at.value())).transpose()?;
+                signer.revoked_at = revocations.get(signer.id.as_str())?.map(|at| parse(at.value())).transpose()?;
                 signers.push(signer);
             }
             Ok(signers)
         })
     }
 
-    /// Every revocation, also of keys that only a file holds: key id and since when.
+    /// Every revocation, also of what only a file holds: the id and since when.
     pub fn revocations(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         self.inner.records.read(|transaction| {
             let mut revocations = Vec::new();
             for row in transaction.open_table(REVOCATIONS)?.iter()? {
-                let (key_id, at) = row?;
-                revocations.push((key_id.value().to_owned(), parse(at.value())?));
+                let (id, at) = row?;
+                revocations.push((id.value().to_owned(), parse(at.value())?));
             }
             Ok(revocations)
         })
@@ -41,29 +41,29 @@ impl Store {
         self.generation_of(GENERATION)
     }
 
-    /// Adds a signer, or replaces the one with that key; a revocation of the key stays.
+    /// Adds a signer, or replaces the one with that credential; a revocation of it stays.
     pub async fn put_signer(&self, row: SignerRow) -> Result<(), StoreError> {
+        let value = encode("signers", &row)?;
         self.inner
             .records
-            .write(row.pem.len(), move |transaction| {
-                let value = encode("signers", &row)?;
-                transaction.open_table(SIGNERS)?.insert(row.key_id.as_str(), value.as_slice())?;
+            .write(value.len(), move |transaction| {
+                transaction.open_table(SIGNERS)?.insert(row.id.as_str(), value.as_slice())?;
                 Ok(Done::changed((), touched()))
             })
             .await
     }
 
-    /// Revokes a key for ever, whether or not it is known here; answers the earliest such moment.
-    pub async fn revoke_signer(&self, key_id: String, at: Timestamp) -> Result<Timestamp, StoreError> {
+    /// Revokes a credential for ever, whether or not it is known here; answers the earliest such moment.
+    pub async fn revoke_signer(&self, id: String, at: Timestamp) -> Result<Timestamp, StoreError> {
         self.inner
             .records
             .write(0, move |transaction| {
                 let mut revocations = transaction.open_table(REVOCATIONS)?;
-                let known = revocations.get(key_id.as_str())?.map(|at| parse(at.value())).transpose()?;
+                let known = revocations.get(id.as_str())?.map(|at| parse(at.value())).transpose()?;
                 if let Some(known) = known.filter(|known| *known <= at) {
                     return Ok(Done::unchanged(known));
                 }
-                revocations.insert(key_id.as_str(), at.to_string().as_str())?;
+                revocations.insert(id.as_str(), at.to_string().as_str())?;
                 Ok(Done::changed(at, touched()))
             })
             .await

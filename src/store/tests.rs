@@ -102,6 +102,7 @@ pub(super) fn submission(name: &str, tag: &str) -> Submission {
         format: "raw".into(),
         signature: name.as_bytes().to_vec(),
         payload: Some(vec![0, 255]),
+        annotations: BTreeMap::from([("dev.sigstore.cosign/bundle".into(), "{}".into())]),
         signer: Some("ci".into()),
         metadata: BTreeMap::from([("git_commit".into(), "a1b2c3d".into())]),
         expires_at: None,

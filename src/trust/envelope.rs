@@ -5,7 +5,7 @@ mod strict_json;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -22,6 +22,18 @@ pub const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 
 /// Larger payloads are refused before they are looked at.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+
+/// What stands beside a signature to show who made it and when, by the names that cosign gives it in the
+/// annotations of a layer.
+pub type Annotations = BTreeMap<String, String>;
+
+/// All that belongs there: certificate and chain in PEM, the log's entry, a timestamp.
+pub const EVIDENCE_ANNOTATIONS: [&str; 4] = [
+    "dev.sigstore.cosign/certificate",
+    "dev.sigstore.cosign/chain",
+    "dev.sigstore.cosign/bundle",
+    "dev.sigstore.cosign/rfc3161timestamp",
+];
 
 /// The published forms in which a signature of an image comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -44,10 +56,21 @@ pub struct UnknownFormat;
 /// A signature that has been recognised and is well formed; whether it is true is for `verify`.
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    signature: RawSignature,
-    /// What the signature is over, if something came with it; else the manifest or its digest.
-    payload: Option<SimpleSigning>,
+    content: Content,
     normalised_hash: [u8; 32],
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Detached(Detached),
+}
+
+/// A signature by one key, and nothing that says which.
+#[derive(Debug, Clone)]
+pub(super) struct Detached {
+    pub(super) signature: RawSignature,
+    /// What the signature is over, if something came with it; else the manifest or its digest.
+    pub(super) payload: Option<SimpleSigning>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +90,8 @@ pub enum Flaw {
     TooLarge,
     #[error("not a signature of any known algorithm or format")]
     NotASignature,
+    #[error("a simple signature comes with the payload that it is over")]
+    PayloadMissing,
     #[error("a payload has at most {MAX_PAYLOAD_BYTES} bytes")]
     PayloadTooLarge,
     #[error("not a simple-signing payload: {0}")]
@@ -81,53 +106,82 @@ pub enum Flaw {
 
 impl Envelope {
     /// Reads a signature as it was submitted or found, or the base64 text of one, as `cosign sign-blob`
-    /// writes it; `payload` is what it is said to be over, where something came with it.
-    pub fn recognise(signature: &[u8], payload: Option<&[u8]>) -> Result<Self, EnvelopeError> {
-        if signature.is_empty() {
-            return Err(Flaw::Empty.into());
-        }
-        if signature.len() > MAX_SIGNATURE_BYTES {
-            return Err(Flaw::TooLarge.into());
-        }
-        let decoded = from_base64(signature);
-        let signature = decoded.as_deref().unwrap_or(signature);
-        let signature = match RawSignature::der(signature) {
-            Some(signature) => signature,
-            None => match foreign::recognise(signature) {
-                Some(format) => return Err(EnvelopeError::Unsupported { format }),
-                None => RawSignature::by_length(signature).ok_or(Flaw::NotASignature)?,
-            },
+    /// writes it; `payload` is what it is said to be over, where something came with it, and
+    /// `annotations` are those of the layer that cosign keeps it in.
+    pub fn recognise(
+        signature: &[u8],
+        payload: Option<&[u8]>,
+        annotations: &Annotations,
+    ) -> Result<Self, EnvelopeError> {
+        let signature = unwrapped(signature)?;
+        let format = match RawSignature::der(&signature) {
+            Some(_) => Format::Raw,
+            None => foreign::recognise(&signature).unwrap_or(Format::Raw),
         };
-        let payload = payload.map(SimpleSigning::parse).transpose()?;
-        let normalised_hash = normalised_hash(&signature, payload.as_ref());
-        Ok(Self { signature, payload, normalised_hash })
+        Self::of_format(format, &signature, payload, annotations)
+    }
+
+    /// Reads what is said to be of one format, whatever it looks like.
+    pub fn parse(
+        format: Format,
+        signature: &[u8],
+        payload: Option<&[u8]>,
+        annotations: &Annotations,
+    ) -> Result<Self, EnvelopeError> {
+        Self::of_format(format, &unwrapped(signature)?, payload, annotations)
+    }
+
+    fn of_format(
+        format: Format,
+        signature: &[u8],
+        payload: Option<&[u8]>,
+        annotations: &Annotations,
+    ) -> Result<Self, EnvelopeError> {
+        match format {
+            Format::Raw | Format::SimpleSigning => {
+                let signature = RawSignature::der(signature).or_else(|| RawSignature::by_length(signature));
+                let signature = signature.ok_or(Flaw::NotASignature)?;
+                let payload = payload.map(SimpleSigning::parse).transpose()?;
+                if payload.is_none() && format == Format::SimpleSigning {
+                    return Err(Flaw::PayloadMissing.into());
+                }
+                let normalised_hash = normalised_hash(&signature, payload.as_ref(), annotations);
+                Ok(Self { content: Content::Detached(Detached { signature, payload }), normalised_hash })
+            }
+            format => Err(EnvelopeError::Unsupported { format }),
+        }
     }
 
     pub fn format(&self) -> Format {
-        match self.payload {
-            Some(_) => Format::SimpleSigning,
-            None => Format::Raw,
+        match &self.content {
+            Content::Detached(Detached { payload: Some(_), .. }) => Format::SimpleSigning,
+            Content::Detached(Detached { payload: None, .. }) => Format::Raw,
         }
     }
 
-    /// Stands for the signature, and the payload that came with it, however it was encoded: ECDSA's
-    /// two values of `s` and base64 make no difference.
+    /// Stands for the signature and what came with it, however it was encoded: ECDSA's two values of
+    /// `s` and base64 make no difference.
     pub fn normalised_hash(&self) -> [u8; 32] {
         self.normalised_hash
     }
 
-    pub(super) fn signature(&self) -> &RawSignature {
-        &self.signature
-    }
-
-    pub(super) fn payload(&self) -> Option<&SimpleSigning> {
-        self.payload.as_ref()
+    pub(super) fn content(&self) -> &Content {
+        &self.content
     }
 }
 
 impl From<Flaw> for EnvelopeError {
     fn from(flaw: Flaw) -> Self {
         Self::Malformed { flaw }
+    }
+}
+
+/// The bytes of a signature that may be one.
+fn unwrapped(signature: &[u8]) -> Result<Cow<'_, [u8]>, Flaw> {
+    match signature.len() {
+        0 => Err(Flaw::Empty),
+        length if length > MAX_SIGNATURE_BYTES => Err(Flaw::TooLarge),
+        _ => Ok(from_base64(signature).map_or(Cow::Borrowed(signature), Cow::Owned)),
     }
 }
 
@@ -142,12 +196,16 @@ fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-fn normalised_hash(signature: &RawSignature, payload: Option<&SimpleSigning>) -> [u8; 32] {
+fn normalised_hash(signature: &RawSignature, payload: Option<&SimpleSigning>, annotations: &Annotations) -> [u8; 32] {
     let mut hasher = Context::new(&SHA256);
     signature.normalise_into(&mut hasher);
     if let Some(payload) = payload {
         hasher.update(b"payload");
         hasher.update(digest(&SHA256, payload.bytes()).as_ref());
+    }
+    for (key, value) in annotations {
+        hasher.update(digest(&SHA256, key.as_bytes()).as_ref());
+        hasher.update(digest(&SHA256, value.as_bytes()).as_ref());
     }
     let mut hash = [0; 32];
     hash.copy_from_slice(hasher.finish().as_ref());

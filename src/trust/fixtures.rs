@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 
-use super::{PublicKey, Signer, SignerOrigin, TrustRoot};
+use super::{Credential, PublicKey, Signer, SignerOrigin, TrustRoot};
 use crate::oci::Digest;
 
 pub(super) const MANIFEST: &[u8] = include_bytes!("../../tests/fixtures/trust/manifest");
@@ -82,7 +82,7 @@ pub(super) fn key(name: &str) -> PublicKey {
 pub(super) fn signer(key_name: &str) -> Signer {
     Signer {
         name: format!("{key_name} signer"),
-        key: key(key_name),
+        credential: Credential::PublicKey(key(key_name)),
         origin: SignerOrigin::File,
         added: at("2026-01-01T00:00:00Z"),
         not_before: None,

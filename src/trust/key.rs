@@ -1,10 +1,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
-    digest::{Digest as Hashed, SHA256, digest},
+    digest::Digest as Hashed,
     signature::{self, ParsedPublicKey, VerificationAlgorithm},
 };
 use der::{Decode, Encode, pem, pem::LineEnding};
@@ -13,27 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha512;
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
-use super::{curve::Curve, integers::two_integers};
+use super::{SignerId, curve::Curve, integers::two_integers};
 
 /// A file of one public key is smaller; past it the file is something else.
 pub const MAX_PEM_BYTES: usize = 16 << 10;
-
-/// The SHA-256 of a key's SubjectPublicKeyInfo, as `sha256:` and hexadecimal digits.
-///
-/// Keys are accepted in one encoding only, so one key has one id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId([u8; 32]);
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a key id is sha256: and 64 lower-case hexadecimal digits")]
-pub struct KeyIdError;
 
 /// A key that signatures can be checked with: its algorithm and size are among those we accept.
 #[derive(Clone)]
 pub struct PublicKey(Arc<Parts>);
 
 struct Parts {
-    id: KeyId,
+    id: SignerId,
     der: Vec<u8>,
     algorithm: Algorithm,
     material: Material,
@@ -156,10 +146,10 @@ impl PublicKey {
             }
             _ => return Err(KeyError::Algorithm),
         };
-        Ok(Self(Arc::new(Parts { id: KeyId::of(&der), der, algorithm, material })))
+        Ok(Self(Arc::new(Parts { id: SignerId::of(&der), der, algorithm, material })))
     }
 
-    pub fn id(&self) -> KeyId {
+    pub fn id(&self) -> SignerId {
         self.0.id
     }
 
@@ -218,6 +208,19 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_pem())
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pem = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::from_pem(&pem).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({} {})", self.algorithm(), self.0.id)
@@ -269,57 +272,6 @@ fn rsa_modulus_bits(key: &[u8]) -> Result<usize, KeyError> {
         [.., last] if last % 2 == 0 => Err(KeyError::RsaExponent),
         bytes if bytes.len() > 4 => Err(KeyError::RsaExponent),
         _ => Ok(bits),
-    }
-}
-
-impl KeyId {
-    fn of(der: &[u8]) -> Self {
-        let mut id = [0; 32];
-        id.copy_from_slice(digest(&SHA256, der).as_ref());
-        Self(id)
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = KeyIdError;
-
-    fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let encoded = text.strip_prefix("sha256:").ok_or(KeyIdError)?;
-        if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(KeyIdError);
-        }
-        let mut id = [0; 32];
-        hex::decode_to_slice(encoded, &mut id).map_err(|_| KeyIdError)?;
-        Ok(Self(id))
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for KeyId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -24,6 +24,16 @@ pub struct Verified {
     pub labels: BTreeMap<String, String>,
     /// The first instant at which this signer no longer counts.
     pub until: Option<Timestamp>,
+    pub evidence: Evidence,
+}
+
+/// What a verified signature rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// When it was made, as far as somebody other than its signer vouches for that.
+    pub signed_at: Option<Timestamp>,
+    /// From the signature to what is trusted, a line for each link, for whoever reads the API.
+    pub links: Vec<String>,
 }
 
 /// Why a signature does not count. The names of signers are their administrators' text.

@@ -5,23 +5,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{KeyId, PublicKey, Rejection, Signer, SignerIdentity};
+use super::{Credential, PublicKey, Rejection, Signer, SignerId, SignerIdentity};
 
-/// The keys we believe at some moment: immutable, replaced whole.
+/// Whom we believe at some moment: immutable, replaced whole.
 #[derive(Debug, Clone, Default)]
 pub struct TrustRoot {
     signers: Vec<Signer>,
-    /// Each key once, whatever number of signers hold it; the values index `signers`.
-    keys: BTreeMap<KeyId, Holders>,
+    /// Each credential once, with the signers that have it; the values index `signers`.
+    holders: BTreeMap<SignerId, Vec<usize>>,
 }
 
-#[derive(Debug, Clone)]
-struct Holders {
-    key: PublicKey,
-    signers: Vec<usize>,
-}
-
-/// What a key is worth at an instant.
+/// What a credential is worth at an instant.
 #[derive(Debug)]
 pub(super) enum Standing {
     Good { signer: SignerIdentity, until: Option<Timestamp> },
@@ -30,14 +24,11 @@ pub(super) enum Standing {
 
 impl TrustRoot {
     pub fn new(signers: Vec<Signer>) -> Self {
-        let mut keys = BTreeMap::<KeyId, Holders>::new();
+        let mut holders = BTreeMap::<SignerId, Vec<usize>>::new();
         for (at, signer) in signers.iter().enumerate() {
-            keys.entry(signer.key.id())
-                .or_insert_with(|| Holders { key: signer.key.clone(), signers: Vec::new() })
-                .signers
-                .push(at);
+            holders.entry(signer.id()).or_default().push(at);
         }
-        Self { signers, keys }
+        Self { signers, holders }
     }
 
     pub fn signers(&self) -> &[Signer] {
@@ -55,18 +46,23 @@ impl TrustRoot {
             .min()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        self.keys.values().map(|holders| &holders.key)
+    /// Each credential once, whatever number of signers have it.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.holders.values().map(|holders| &self.signers[holders[0]].credential)
     }
 
-    /// What a signature by this key is worth. A revocation of the key, by whatever signer, beats all
-    /// that hold it: a key put into a file again does not come back to life. Of several good signers
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.credentials().map(|Credential::PublicKey(key)| key)
+    }
+
+    /// What a signature by this credential is worth. A revocation of it, by whatever signer, beats all
+    /// that have it: a key put into a file again does not come back to life. Of several good signers
     /// the one that counts longest answers.
-    pub(super) fn standing(&self, key: KeyId, now: Timestamp) -> Standing {
-        let Some(holders) = self.keys.get(&key) else {
+    pub(super) fn standing(&self, id: SignerId, now: Timestamp) -> Standing {
+        let Some(holders) = self.holders.get(&id) else {
             return Standing::Bad(Rejection::NoTrustedKey);
         };
-        let signers = || holders.signers.iter().map(|at| &self.signers[*at]);
+        let signers = || holders.iter().map(|at| &self.signers[*at]);
         if let Some(revoked) = signers().find(|signer| signer.revoked_at.is_some_and(|at| at <= now)) {
             return Standing::Bad(Rejection::SignerRevoked { name: revoked.name.clone() });
         }
@@ -77,7 +73,7 @@ impl TrustRoot {
             .max_by_key(|signer| (signer.not_after.unwrap_or(Timestamp::MAX), signer.origin));
         if let Some(signer) = good {
             return Standing::Good {
-                signer: SignerIdentity { key_id: key, name: signer.name.clone() },
+                signer: SignerIdentity { id, name: signer.name.clone() },
                 until: signer.not_after.into_iter().chain(revocation).min(),
             };
         }

@@ -1,22 +1,49 @@
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, value::RawValue};
 
-use super::{KeyId, PublicKey};
+use super::PublicKey;
 
-/// A key we believe, under the name and within the times that whoever added it gave.
+/// Someone we believe, under the name and within the times that whoever added them gave.
 #[derive(Debug, Clone)]
 pub struct Signer {
     pub name: String,
-    pub key: PublicKey,
+    pub credential: Credential,
     pub origin: SignerOrigin,
     pub added: Timestamp,
     /// The first instant at which the signer counts.
     pub not_before: Option<Timestamp>,
     /// The first instant at which the signer no longer counts.
     pub not_after: Option<Timestamp>,
-    /// From this instant on the key counts for nothing, whatever other signer holds it too.
+    /// From this instant on the credential counts for nothing, whatever other signer has it too.
     pub revoked_at: Option<Timestamp>,
 }
+
+/// What proves that a signature is a signer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    PublicKey(PublicKey),
+}
+
+/// Why something is not a credential; nothing of what was given is repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CredentialError(String);
+
+/// Names a credential: for a key the SHA-256 of its SubjectPublicKeyInfo, as `sha256:` and hexadecimal
+/// digits.
+///
+/// Credentials are accepted in one encoding only, so one credential has one id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SignerId([u8; 32]);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a signer is sha256: and 64 lower-case hexadecimal digits")]
+pub struct SignerIdError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,9 +52,117 @@ pub enum SignerOrigin {
     Api,
 }
 
-/// Who signed, as proven by the key that verified; never what a record says of itself.
+/// Who signed, as proven by the credential that verified; never what a record says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct SignerIdentity {
-    pub key_id: KeyId,
+    pub id: SignerId,
     pub name: String,
+}
+
+impl Signer {
+    pub fn id(&self) -> SignerId {
+        self.credential.id()
+    }
+}
+
+impl Credential {
+    /// The kinds, by the names of the members that hold them.
+    pub const KINDS: [&'static str; 1] = ["public_key"];
+
+    /// Reads what stands in the member of one of these names.
+    pub fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
+        serde_json::from_str(&format!("{{\"{kind}\":{value}}}")).map_err(CredentialError::from)
+    }
+
+    /// Reads an object that has one such member.
+    pub fn from_members(members: Map<String, Value>) -> Result<Self, CredentialError> {
+        serde_json::from_value(members.into()).map_err(CredentialError::from)
+    }
+
+    pub fn to_members(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(members)) => members,
+            other => unreachable!("a credential is written as an object, not {other:?}"),
+        }
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PublicKey(_) => Self::KINDS[0],
+        }
+    }
+
+    pub fn id(&self) -> SignerId {
+        match self {
+            Self::PublicKey(key) => key.id(),
+        }
+    }
+
+    /// Of a key.
+    pub fn algorithm(&self) -> Option<&'static str> {
+        match self {
+            Self::PublicKey(key) => Some(key.algorithm()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for CredentialError {
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        // Of a value of the wrong type the reader's own words would repeat the value.
+        match text.split(" at line ").next() {
+            Some(text) if !text.starts_with("invalid ") => Self(text.to_owned()),
+            _ => Self("is not of the form that is expected there".to_owned()),
+        }
+    }
+}
+
+impl SignerId {
+    /// The id of what is written so, and in no other way.
+    pub(super) fn of(canonical: &[u8]) -> Self {
+        Self(digest(&SHA256, canonical).as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for SignerId {
+    type Err = SignerIdError;
+
+    fn from_str(text: &str) -> Result<Self, SignerIdError> {
+        let encoded = text.strip_prefix("sha256:").ok_or(SignerIdError)?;
+        if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(SignerIdError);
+        }
+        let mut id = [0; 32];
+        hex::decode_to_slice(encoded, &mut id).map_err(|_| SignerIdError)?;
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Display for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SignerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }

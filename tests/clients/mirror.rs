@@ -116,7 +116,7 @@ impl<'a> Mirror<'a> {
     /// Adds a key over the API. Its id.
     pub(crate) fn trust(&self, signer: &Signer) -> String {
         let body = serde_json::json!({"name": signer.name(), "public_key": signer.public_key()});
-        self.post(&body, "signers")["key_id"].as_str().expect("the key's id").to_owned()
+        self.post(&body, "signers")["id"].as_str().expect("the key's id").to_owned()
     }
 
     /// Whether a signature of this digest counts now.

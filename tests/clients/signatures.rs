@@ -21,7 +21,7 @@ fn openssl_signs_and_curl_submits_until_the_key_is_revoked() {
         let signer = Signer::new(&world.scratch, "alice");
         let added = serde_json::json!({"name": "alice", "public_key": signer.public_key()}).to_string();
         let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
-        let key_id = added["key_id"].as_str().expect("the key's id").to_owned();
+        let id = added["id"].as_str().expect("the key's id").to_owned();
 
         let image = world.registry.publish("preview-1");
         mirror.submit(&signer, &image.single, &image.tag);
@@ -33,7 +33,7 @@ fn openssl_signs_and_curl_submits_until_the_key_is_revoked() {
                 client.empty(world);
             }
         }
-        mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
+        mirror.curl(["--request", "DELETE"], &format!("signers/{id}"));
         for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             for reference in
                 [Reference::Tag(&image.tag), Reference::Digest(&image.single), Reference::Digest(&image.child)]
@@ -60,7 +60,7 @@ fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
         let mirror = Mirror::start(world, &WITH_ADMIN);
         let added = serde_json::json!({"name": "release", "public_key": public_key}).to_string();
         let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
-        let key_id = added["key_id"].as_str().expect("the key's id").to_owned();
+        let id = added["id"].as_str().expect("the key's id").to_owned();
         for (client, mode) in Client::all_by(&[Mode::Mirror, Mode::Direct]) {
             let pull =
                 |repository, tag| Pull { client, mode, door: Door::Plain, repository, reference: Reference::Tag(tag) };
@@ -71,7 +71,7 @@ fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
             client.empty(world);
             pull(&other.repository, &other.tag).is_refused(world, &other, "no valid signature");
         }
-        mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
+        mirror.curl(["--request", "DELETE"], &format!("signers/{id}"));
         for (client, mode) in Client::all_by(&[Mode::Mirror]) {
             let reference = Reference::Tag(&image.tag);
             let pull = Pull { client, mode, door: Door::Plain, repository: &image.repository, reference };

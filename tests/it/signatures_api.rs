@@ -79,7 +79,13 @@ async fn a_submission_is_answered_with_its_record() {
         "is_valid": true,
         "outcome": "verified",
         "reason": null,
-        "verified_by": {"key_id": signer["key_id"], "name": "release"},
+        "detail": null,
+        "verified_by": {
+            "id": signer["id"],
+            "name": "release",
+            "signed_at": null,
+            "evidence": [format!("ecdsa-p256 signature over the digest by the key {}", signer["id"].as_str().unwrap())],
+        },
     });
     assert_eq!(record, expected);
     assert_eq!(
@@ -157,7 +163,7 @@ async fn every_reason_for_not_being_valid_has_its_own_code() {
         assert_eq!(record["reason"], json!(at_first), "{body}");
         assert_eq!(record["is_valid"], json!(at_first.is_none()), "{body}");
         if later == "signer-revoked" {
-            api.delete(&format!("/api/v1/signers/{}", signer["key_id"].as_str().unwrap())).await.expect(StatusCode::OK);
+            api.delete(&format!("/api/v1/signers/{}", signer["id"].as_str().unwrap())).await.expect(StatusCode::OK);
         }
         api.clock.advance(std::time::Duration::from_secs(1));
         let now = listed(&api).await.into_iter().find(|listed| listed["id"] == record["id"]).unwrap();

@@ -29,7 +29,7 @@ async fn signers(api: &Api) -> Vec<Value> {
 }
 
 fn path(signer: &Value) -> String {
-    format!("/api/v1/signers/{}", signer["key_id"].as_str().unwrap())
+    format!("/api/v1/signers/{}", signer["id"].as_str().unwrap())
 }
 
 #[tokio::test]
@@ -40,11 +40,12 @@ async fn a_key_is_added_listed_and_revoked_from_the_next_request_on() {
     assert_eq!(reason(&api, &digest).await, "no-trusted-key");
 
     let signer = api.trust("release", &key.public_pem()).await;
-    let hex = signer["key_id"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let hex = signer["id"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
     let expected = json!({
         "name": "release",
-        "key_id": signer["key_id"],
+        "id": signer["id"],
         "fingerprint": signer["fingerprint"],
+        "kind": "public_key",
         "algorithm": "ecdsa-p256",
         "public_key": key.public_pem(),
         "origin": "api",
@@ -166,7 +167,7 @@ async fn revoking_what_is_not_there_is_said() {
     let unknown = format!("/api/v1/signers/{}", Digest::sha256(b"no key"));
     api.delete(&unknown).await.problem(StatusCode::NOT_FOUND, "not-found");
     let problem = api.delete("/api/v1/signers/release").await.problem(StatusCode::BAD_REQUEST, "invalid-parameter");
-    assert_eq!(problem["field"], "key_id");
+    assert_eq!(problem["field"], "id");
     let problem = api.delete(&format!("{unknown}?at=now")).await.problem(StatusCode::BAD_REQUEST, "invalid-parameter");
     assert_eq!(problem["field"], "at");
 }
@@ -192,7 +193,7 @@ async fn changes_of_signers_are_audited_with_who_made_them() {
     let event = |action: &str| {
         json!({
             "at": "2026-01-01T00:00:00Z", "action": action, "account": "admin", "address": "192.0.2.1",
-            "reference": signer["key_id"], "count": 1,
+            "reference": signer["id"], "count": 1,
         })
     };
     let list = api.get("/api/v1/audit").await.expect(StatusCode::OK);

@@ -10,7 +10,7 @@ use crate::{
     policy::Finding,
     pull::Judged,
     store::{Record, RecordId},
-    trust::{Inconclusive, SignerIdentity},
+    trust::{Inconclusive, Outcome, Verified},
 };
 
 /// A stored signature, with its verification at the time of the question.
@@ -50,24 +50,36 @@ pub struct SignatureRecord {
     /// Why it is not valid: one of a fixed list of codes.
     #[schema(value_type = Option<String>, required = true, example = "no-trusted-key")]
     pub reason: Option<&'static str>,
+    /// The same in words.
+    #[schema(required = true)]
+    pub detail: Option<String>,
     #[schema(required = true)]
     pub verified_by: Option<VerifiedBy>,
 }
 
-/// The trusted signer whose key verified a signature.
+/// The trusted signer who made a signature, and how that is known.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VerifiedBy {
     #[schema(example = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
-    pub key_id: String,
+    pub id: String,
     pub name: String,
+    /// When it was signed, where somebody else than the signer vouches for that.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub signed_at: Option<Timestamp>,
+    /// From the signature to what is trusted, a line for each link.
+    pub evidence: Vec<String>,
 }
 
 impl SignatureRecord {
     pub(super) fn new(record: Record, judged: &Judged, finding: &Finding, ends: Option<Timestamp>) -> Self {
-        let (outcome, reason, verified_by) = match finding {
-            Finding::Verified(signer) => ("verified", None, Some(VerifiedBy::from(signer))),
-            Finding::Rejected(rejection) => ("rejected", Some(rejection.code()), None),
-            Finding::Unknown(inconclusive) => ("unknown", Some(inconclusive.code()), None),
+        let (outcome, reason, detail) = match finding {
+            Finding::Verified(_) => ("verified", None, None),
+            Finding::Rejected(rejection) => ("rejected", Some(rejection.code()), Some(rejection.to_string())),
+            Finding::Unknown(unknown) => ("unknown", Some(unknown.code()), Some(unknown.to_string())),
+        };
+        let verified_by = match (finding, &judged.outcome) {
+            (Finding::Verified(_), Outcome::Verified(verified)) => Some(VerifiedBy::from(verified)),
+            _ => None,
         };
         Self {
             id: record.id,
@@ -85,6 +97,7 @@ impl SignatureRecord {
             is_valid: verified_by.is_some(),
             outcome,
             reason,
+            detail,
             verified_by,
         }
     }
@@ -95,8 +108,14 @@ impl SignatureRecord {
     }
 }
 
-impl From<&SignerIdentity> for VerifiedBy {
-    fn from(signer: &SignerIdentity) -> Self {
-        Self { key_id: signer.key_id.to_string(), name: signer.name.clone() }
+impl From<&Verified> for VerifiedBy {
+    fn from(verified: &Verified) -> Self {
+        let (signer, evidence) = (&verified.signer, &verified.evidence);
+        Self {
+            id: signer.id.to_string(),
+            name: signer.name.clone(),
+            signed_at: evidence.signed_at.map(whole_seconds),
+            evidence: evidence.links.clone(),
+        }
     }
 }

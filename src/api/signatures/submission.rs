@@ -13,6 +13,8 @@ use crate::{
         time::parse_rfc3339,
     },
     oci::{Digest, RegistryName, Repository, Tag, TagType},
+    pull::Signed,
+    trust::{EVIDENCE_ANNOTATIONS, Format},
 };
 
 /// A signature as it is submitted.
@@ -33,6 +35,17 @@ pub struct NewSignature {
     /// The simple-signing payload that a raw signature was made over; standard base64 of 1 MiB at most.
     #[schema(value_type = Option<String>, content_encoding = "base64")]
     pub payload: Option<Vec<u8>>,
+    /// How `signature` is to be read where its content does not tell rightly.
+    #[schema(value_type = Option<String>, example = "raw")]
+    pub format: Option<Format>,
+    /// The certificate of the key that made a raw signature, in PEM, as `cosign sign` gets it from Fulcio.
+    pub certificate: Option<String>,
+    /// What vouches for the certificate, in PEM, up to its root.
+    pub chain: Option<String>,
+    /// The transparency log's entry for a raw signature: the text of cosign's annotation `dev.sigstore.cosign/bundle`.
+    pub bundle: Option<String>,
+    /// A timestamp of a raw signature: the text of cosign's annotation `dev.sigstore.cosign/rfc3161timestamp`.
+    pub rfc3161timestamp: Option<String>,
     /// Who is said to have signed: a label, no proof.
     #[schema(max_length = 256, example = "ci")]
     pub signer: Option<String>,
@@ -53,6 +66,8 @@ pub struct NewSignature {
 
 /// Of a signature and of a payload, decoded.
 pub(crate) const MAX_ENVELOPE_BYTES: usize = 1024 * 1024;
+/// Of a certificate, a chain, a log entry or a timestamp.
+pub(crate) const MAX_BESIDE_BYTES: usize = 64 * 1024;
 pub(crate) const MAX_METADATA_ENTRIES: usize = 64;
 /// Of one key and its value together.
 pub(crate) const MAX_METADATA_ENTRY_BYTES: usize = 1024;
@@ -65,6 +80,11 @@ const FIELDS: &[&str] = &[
     "tag_type",
     "signature",
     "payload",
+    "format",
+    "certificate",
+    "chain",
+    "bundle",
+    "rfc3161timestamp",
     "signer",
     "metadata",
     "repository",
@@ -73,6 +93,18 @@ const FIELDS: &[&str] = &[
 ];
 
 impl NewSignature {
+    /// The signature with all that came with it.
+    pub(super) fn signed(&self) -> Signed {
+        let beside = [&self.certificate, &self.chain, &self.bundle, &self.rfc3161timestamp];
+        let annotations = EVIDENCE_ANNOTATIONS.into_iter().zip(beside);
+        Signed {
+            format: self.format,
+            signature: self.signature.clone(),
+            payload: self.payload.clone(),
+            annotations: annotations.filter_map(|(name, text)| Some((name.to_owned(), text.clone()?))).collect(),
+        }
+    }
+
     /// Reads a body; the repository is meant under `canonical` where it names no registry.
     pub(super) fn parse(body: &[u8], canonical: &RegistryName) -> Result<Self, Problem> {
         let mut fields = Fields::parse(body, FIELDS)?;
@@ -99,6 +131,11 @@ impl NewSignature {
             tag,
             signature,
             payload,
+            format: fields.string("format")?.map(|text| format(&text)).transpose()?,
+            certificate: beside(&mut fields, "certificate")?,
+            chain: beside(&mut fields, "chain")?,
+            bundle: beside(&mut fields, "bundle")?,
+            rfc3161timestamp: beside(&mut fields, "rfc3161timestamp")?,
             signer: fields.string("signer")?.map(signer).transpose()?,
             metadata: metadata(fields.string_map("metadata")?)?,
             repository: repository.transpose()?,
@@ -106,6 +143,24 @@ impl NewSignature {
             expires_at: fields.string("expires_at")?.map(|text| time("expires_at", &text)).transpose()?,
         })
     }
+}
+
+/// What stands beside a signature.
+fn beside(fields: &mut Fields, name: &'static str) -> Result<Option<String>, Problem> {
+    match fields.string(name)? {
+        Some(text) if text.is_empty() => Err(Problem::field(name, "is empty")),
+        Some(text) if text.len() > MAX_BESIDE_BYTES => {
+            Err(Problem::field(name, format!("is longer than {MAX_BESIDE_BYTES} bytes")))
+        }
+        text => Ok(text),
+    }
+}
+
+fn format(text: &str) -> Result<Format, Problem> {
+    text.parse().map_err(|_| {
+        let known = Format::ALL.map(Format::as_str).join(", ");
+        Problem::field("format", format!("{} is none, expected one of {known}", quoted(text)))
+    })
 }
 
 /// A tag type by its name.

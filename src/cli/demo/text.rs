@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Pulled, images::SampleImage, registry::REPOSITORY, workspace::Workspace};
-use crate::trust::KeyId;
+use crate::trust::SignerId;
 
 pub(super) struct Page<'a> {
     out: &'a mut dyn Write,
@@ -36,7 +36,7 @@ impl<'a> Page<'a> {
         self.lines(&[&format!("Its records are kept in {}.", workspace.data().display())])
     }
 
-    pub(super) fn key(&mut self, private: &Path, public: &Path, id: KeyId) -> io::Result<()> {
+    pub(super) fn key(&mut self, private: &Path, public: &Path, id: SignerId) -> io::Result<()> {
         self.step(&format!("A key pair was made: {} signs, and", private.display()))?;
         self.lines(&[
             &format!("{} is trusted, because it lies in the trust directory.", public.display()),

@@ -85,7 +85,8 @@ impl Kind {
 
 impl FoundEnvelope {
     pub(super) fn size(&self) -> usize {
-        self.signature.len() + self.payload.as_ref().map_or(0, Vec::len)
+        let annotations = self.annotations.iter().map(|(key, value)| key.len() + value.len());
+        self.signature.len() + self.payload.as_ref().map_or(0, Vec::len) + annotations.sum::<usize>()
     }
 }
 

@@ -142,6 +142,7 @@ async fn what_is_found_upstream_keeps_its_first_sight_and_is_capped() {
     let found = |n: usize, at: i64| FoundEnvelope {
         signature: n.to_be_bytes().to_vec(),
         payload: n.is_multiple_of(2).then(|| vec![1]),
+        annotations: Default::default(),
         format: "simple-signing".into(),
         first_seen: seconds(&running, at),
     };

@@ -232,13 +232,13 @@ async fn a_revocation_stays_whatever_is_added_later() {
     let (_dir, running) = start();
     let at = seconds(&running, 0);
     let row = SignerRow {
-        key_id: "sha256:00".into(),
+        id: "sha256:00".into(),
         name: "ci".into(),
-        pem: "PEM".into(),
         added: at,
         not_before: None,
         not_after: Some(seconds(&running, 60)),
         revoked_at: None,
+        credential: serde_json::from_str(r#"{"public_key":"PEM"}"#).unwrap(),
     };
     let before = running.store.signers_generation();
     running.store.put_signer(row.clone()).await.unwrap();

@@ -12,8 +12,12 @@ use crate::{
     },
 };
 
+fn recognised(signature: &[u8], payload: Option<&[u8]>) -> Result<Envelope, EnvelopeError> {
+    Envelope::recognise(signature, payload, &Annotations::new())
+}
+
 fn flaw(signature: &[u8], payload: Option<&[u8]>) -> Option<Flaw> {
-    match Envelope::recognise(signature, payload) {
+    match recognised(signature, payload) {
         Err(EnvelopeError::Malformed { flaw }) => Some(flaw),
         Err(EnvelopeError::Unsupported { format }) => panic!("{format}"),
         Ok(_) => None,
@@ -21,7 +25,7 @@ fn flaw(signature: &[u8], payload: Option<&[u8]>) -> Option<Flaw> {
 }
 
 fn unsupported(signature: &[u8]) -> Option<Format> {
-    match Envelope::recognise(signature, None) {
+    match recognised(signature, None) {
         Err(EnvelopeError::Unsupported { format }) => Some(format),
         Err(EnvelopeError::Malformed { .. }) | Ok(_) => None,
     }
@@ -46,7 +50,7 @@ fn formats_of_later_releases_are_named() {
     ] {
         assert_eq!(unsupported(bytes), Some(format));
         assert_eq!(unsupported(STANDARD.encode(bytes).as_bytes()), Some(format), "as base64");
-        let with_payload = Envelope::recognise(bytes, Some(PAYLOAD)).unwrap_err();
+        let with_payload = recognised(bytes, Some(PAYLOAD)).unwrap_err();
         assert_eq!(with_payload, EnvelopeError::Unsupported { format });
         assert_eq!(format.as_str().parse(), Ok(format));
     }
@@ -180,11 +184,11 @@ fn every_variant_of_a_signature_that_verifies_has_one_hash() {
             let other = der(&r, &negated(curve, &s));
             assert_eq!(der(&r, &s), signed.file);
             let wrapped = STANDARD.encode(&other).as_bytes().chunks(64).collect::<Vec<_>>().join(&b'\n');
-            let original = Envelope::recognise(&signed.file, signed.payload()).unwrap();
+            let original = recognised(&signed.file, signed.payload()).unwrap();
             for variant in [other, wrapped] {
-                let variant = Envelope::recognise(&variant, signed.payload()).unwrap();
+                let variant = recognised(&variant, signed.payload()).unwrap();
                 assert_eq!(variant.normalised_hash(), original.normalised_hash());
-                let subject = Subject { digest: &image(), manifest: Some(MANIFEST) };
+                let subject = Subject { digest: &image(), manifest: Some(MANIFEST), repository: None };
                 let outcome = verify(&variant, &subject, &root(), now());
                 assert_eq!(outcome, verify(&original, &subject, &root(), now()));
                 assert!(matches!(outcome, Outcome::Verified(_)), "{key} {over}: {outcome:?}");
@@ -197,10 +201,10 @@ fn every_variant_of_a_signature_that_verifies_has_one_hash() {
 fn different_signatures_have_different_hashes() {
     let mut hashes: Vec<_> = Signed::accepted()
         .into_iter()
-        .map(|signed| Envelope::recognise(&signed.file, signed.payload()).unwrap().normalised_hash())
+        .map(|signed| recognised(&signed.file, signed.payload()).unwrap().normalised_hash())
         .collect();
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "payload");
-    hashes.push(Envelope::recognise(&signed.file, None).unwrap().normalised_hash());
+    hashes.push(recognised(&signed.file, None).unwrap().normalised_hash());
     let count = hashes.len();
     hashes.sort();
     hashes.dedup();
@@ -212,13 +216,13 @@ proptest! {
     #[test]
     fn random_bytes_of_a_signatures_length_are_left_to_be_one(seed in prop::collection::vec(any::<u8>(), 512), at in 0..4_usize) {
         let bytes = &seed[..[64, 256, 384, 512][at]];
-        let envelope = Envelope::recognise(bytes, None).map(|envelope| envelope.format());
+        let envelope = recognised(bytes, None).map(|envelope| envelope.format());
         prop_assert_eq!(envelope, Ok(Format::Raw));
     }
 
     #[test]
     fn no_bytes_make_the_reader_panic(signature in prop::collection::vec(any::<u8>(), 0..600), payload in prop::option::of("\\PC{0,200}")) {
-        let recognised = Envelope::recognise(&signature, payload.as_ref().map(|payload| payload.as_bytes()));
+        let recognised = recognised(&signature, payload.as_ref().map(|payload| payload.as_bytes()));
         prop_assert!(payload.is_none() || recognised.is_err());
     }
 
@@ -228,7 +232,7 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         let bytes = [head, &rest].concat();
-        let recognised = Envelope::recognise(&bytes, Some(b"{}"));
+        let recognised = recognised(&bytes, Some(b"{}"));
         prop_assert!(recognised.is_err());
     }
 
@@ -238,8 +242,8 @@ proptest! {
         let mut signed = all.swap_remove(at.index(all.len()));
         let changed = index.index(signed.file.len());
         signed.file[changed] ^= 1_u8 << bit;
-        if let Ok(envelope) = Envelope::recognise(&signed.file, signed.payload()) {
-            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST) }, &root(), now());
+        if let Ok(envelope) = recognised(&signed.file, signed.payload()) {
+            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST), repository: None }, &root(), now());
             prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
         }
     }
@@ -251,8 +255,8 @@ proptest! {
         let at = index.index(payload.len());
         prop_assume!(payload[at] != byte);
         payload[at] = byte;
-        if let Ok(envelope) = Envelope::recognise(&signed.file, Some(&payload)) {
-            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST) }, &root(), now());
+        if let Ok(envelope) = recognised(&signed.file, Some(&payload)) {
+            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST), repository: None }, &root(), now());
             prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
         }
     }

@@ -17,7 +17,7 @@ fn keys_of_every_accepted_kind_are_read_and_written_alike() {
 }
 
 #[test]
-fn a_key_id_is_the_hash_that_openssl_gives() {
+fn the_id_is_the_hash_that_openssl_gives() {
     // openssl pkey -pubin -in FILE -outform DER | sha256sum
     for (name, expected) in [
         ("ecdsa-p256", "a0c7ff2bc80a404a9cdeb4c44f1472477fb16d869cef156e72d9e989116a89ae"),
@@ -30,7 +30,7 @@ fn a_key_id_is_the_hash_that_openssl_gives() {
         assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
     }
     for text in ["", "sha256:", "sha256:00", &"0".repeat(64), &format!("sha256:{}", "A".repeat(64)), "sha512:00"] {
-        assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
+        assert_eq!(text.parse::<SignerId>(), Err(crate::trust::SignerIdError), "{text}");
     }
 }
 

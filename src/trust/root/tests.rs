@@ -19,7 +19,7 @@ fn standing(signers: Vec<Signer>) -> Result<(String, Option<Timestamp>), Rejecti
     let id = key("ecdsa-p256").id();
     match TrustRoot::new(signers).standing(id, now()) {
         Standing::Good { signer, until } => {
-            assert_eq!(signer.key_id, id);
+            assert_eq!(signer.id, id);
             Ok((signer.name, until))
         }
         Standing::Bad(rejection) => Err(rejection),

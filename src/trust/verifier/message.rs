@@ -56,6 +56,15 @@ impl<'a> Message<'a> {
         self.identity
     }
 
+    /// What it is, in a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self.text {
+            Text::Payload(_) => "the payload",
+            Text::DigestString(_) => "the digest",
+            Text::Manifest { .. } => "the manifest",
+        }
+    }
+
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match &self.text {
             Text::Payload(bytes) => Some(bytes),

@@ -82,7 +82,7 @@ impl<'a> Stage<'a> {
             }
             State::Revoked | State::HeldAndRevoked => {
                 let signer = Signer::new(&world.scratch, "alice");
-                let key_id = mirror.trust(&signer);
+                let id = mirror.trust(&signer);
                 for (cell, image) in each() {
                     submit(mirror, &signer, cell, image);
                     see(mirror, cell, image);
@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
                         cell.pull(image).run(world);
                     }
                 }
-                mirror.curl(["--request", "DELETE"], &format!("signers/{key_id}"));
+                mirror.curl(["--request", "DELETE"], &format!("signers/{id}"));
             }
             State::Expired => {
                 for (cell, image) in each() {

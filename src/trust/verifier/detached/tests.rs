@@ -1,17 +1,18 @@
 use std::collections::BTreeSet;
 
-use super::*;
+use super::{Subject, *};
 use crate::{
-    oci::Algorithm as DigestAlgorithm,
+    oci::{Algorithm as DigestAlgorithm, Digest},
     trust::{
-        EnvelopeError, Format, Signer, SignerOrigin,
+        Annotations, Envelope, EnvelopeError, Format, Signer, SignerOrigin,
         fixtures::{DIGEST, KEYS, MANIFEST, PAYLOAD, Signed, at, digest, key, now, root, signer},
+        verify,
     },
 };
 
 fn outcome(signed: &Signed, digest: &Digest, manifest: Option<&[u8]>, root: &TrustRoot) -> Outcome {
-    let envelope = Envelope::recognise(&signed.file, signed.payload()).unwrap();
-    verify(&envelope, &Subject { digest, manifest }, root, now())
+    let envelope = Envelope::recognise(&signed.file, signed.payload(), &Annotations::new()).unwrap();
+    verify(&envelope, &Subject { digest, manifest, repository: None }, root, now())
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -51,7 +52,7 @@ fn what_openssl_and_cosign_sign_verifies() {
             "digest" => (DIGEST.as_bytes(), vec![]),
             _ => (PAYLOAD, vec![("tag".to_owned(), "preview-v1".to_owned())]),
         };
-        assert_eq!(verified.signer.key_id, key(signed.key).id());
+        assert_eq!(verified.signer.id, key(signed.key).id());
         assert_eq!(verified.signer.name, format!("{} signer", signed.key));
         assert_eq!(verified.payload_hash, sha256(signed_bytes));
         assert_eq!(verified.labels.into_iter().collect::<Vec<_>>(), labels);
@@ -139,9 +140,9 @@ fn an_unknown_key_is_said_even_where_the_manifest_is_not_held() {
 /// A true signature beside a payload that is not what was signed.
 fn with_payload(payload: &str) -> Result<Outcome, EnvelopeError> {
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "payload");
-    let envelope = Envelope::recognise(&signed.file, Some(payload.as_bytes()))?;
+    let envelope = Envelope::recognise(&signed.file, Some(payload.as_bytes()), &Annotations::new())?;
     assert_eq!(envelope.format(), Format::SimpleSigning);
-    Ok(verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST) }, &root(), now()))
+    Ok(verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST), repository: None }, &root(), now()))
 }
 
 #[test]
@@ -163,8 +164,9 @@ fn the_payload_is_verified_as_it_came_and_must_name_the_image() {
 #[test]
 fn a_signature_over_the_manifest_does_not_vouch_for_a_payload() {
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "manifest");
-    let envelope = Envelope::recognise(&signed.file, Some(PAYLOAD)).unwrap();
-    let rejected = verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST) }, &root(), now());
+    let envelope = Envelope::recognise(&signed.file, Some(PAYLOAD), &Annotations::new()).unwrap();
+    let rejected =
+        verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST), repository: None }, &root(), now());
     assert_eq!(rejected, Outcome::Rejected(Rejection::NoTrustedKey));
 }
 
@@ -204,33 +206,13 @@ fn the_outcome_ends_with_its_signer() {
     let until = at("2026-11-22T12:00:01Z");
     let root = TrustRoot::new(vec![Signer { not_after: Some(until), ..signer("ed25519") }]);
     let signed = Signed::by_openssl("ed25519", "pure", "digest");
-    let envelope = Envelope::recognise(&signed.file, None).unwrap();
+    let envelope = Envelope::recognise(&signed.file, None, &Annotations::new()).unwrap();
     let digest = digest();
-    let subject = Subject { digest: &digest, manifest: None };
+    let subject = Subject { digest: &digest, manifest: None, repository: None };
     let Outcome::Verified(verified) = verify(&envelope, &subject, &root, now()) else { panic!() };
     assert_eq!((verified.until, root.next_change(now())), (Some(until), Some(until)));
     let ended = Rejection::SignerExpired { name: "ed25519 signer".into(), since: until };
     assert_eq!(verify(&envelope, &subject, &root, until), Outcome::Rejected(ended));
-}
-
-#[test]
-fn a_preferred_key_changes_the_order_and_nothing_else() {
-    for signed in Signed::accepted() {
-        let envelope = Envelope::recognise(&signed.file, signed.payload()).unwrap();
-        let digest = digest();
-        let subject = Subject { digest: &digest, manifest: Some(MANIFEST) };
-        let expected = verify(&envelope, &subject, &root(), now());
-        for (preferred, _) in KEYS {
-            let outcome = verify_preferring(&envelope, &subject, &root(), now(), Some(key(preferred).id()));
-            assert_eq!(outcome, expected, "{preferred} {signed:?}");
-        }
-    }
-    let unknown_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000".parse().unwrap();
-    let signed = Signed::by_openssl("ecdsa-p256", "sha256", "manifest");
-    let envelope = Envelope::recognise(&signed.file, None).unwrap();
-    let subject = Subject { digest: &digest(), manifest: None };
-    let outcome = verify_preferring(&envelope, &subject, &root(), now(), Some(unknown_key));
-    assert_eq!(name_of(&outcome), Some("ecdsa-p256 signer"));
 }
 
 #[test]

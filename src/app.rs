@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{Config, MaxAge},
     policy::TrustPolicy,
-    pull::{Judge, KeyFiles, KeyFilesError, Puller, Searches, Settings, TRUST_POLL, Trusted},
+    pull::{Judge, Puller, Searches, Settings, TRUST_POLL, TrustFiles, TrustFilesError, Trusted},
     registry::Registry,
     server::{Health, Layers, Listener, ListenerError, Readiness},
     store::{Store, StoreError},
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Trust(#[from] KeyFilesError),
+    Trust(#[from] TrustFilesError),
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
     #[error(transparent)]
@@ -62,11 +62,11 @@ struct Background {
     writers: Vec<thread::JoinHandle<()>>,
 }
 
-/// Checks what can be checked beside a process that runs: the keys of the trust directory and the
+/// Checks what can be checked beside a process that runs: the files of the trust directory and the
 /// upstreams. The configuration itself was checked when it was loaded.
 pub fn check(config: &Config) -> Result<usize, StartError> {
     Upstreams::new(config.upstream.clone(), Clock::system(), Arc::new(|_, _| {}))?;
-    Ok(KeyFiles::read(&config.trust_dir)?.keys().count())
+    Ok(TrustFiles::read(&config.trust_dir)?.signers().count())
 }
 
 /// Makes the system's time the latest that the store has seen; says which one that was.
@@ -76,12 +76,12 @@ pub fn accept_time(config: &Config, clock: &Clock) -> Result<Option<jiff::Timest
 
 /// Opens the store, builds every part, and serves. When this returns, requests are answered.
 pub async fn start(config: Config, clock: Clock) -> Result<Running, StartError> {
-    let keys = KeyFiles::read(&config.trust_dir)?;
-    start_trusting(config, keys, clock).await
+    let files = TrustFiles::read(&config.trust_dir)?;
+    start_trusting(config, files, clock).await
 }
 
-/// The same, with key files that were read when they still could be.
-async fn start_trusting(config: Config, keys: KeyFiles, clock: Clock) -> Result<Running, StartError> {
+/// The same, with trust files that were read when they still could be.
+async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Result<Running, StartError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -94,7 +94,7 @@ async fn start_trusting(config: Config, keys: KeyFiles, clock: Clock) -> Result<
         .collect::<Result<Vec<_>, _>>()
         .map_err(StartError::Thread)?;
 
-    let trusted = Arc::new(Trusted::new(keys, store.clone(), clock.clone())?);
+    let trusted = Arc::new(Trusted::new(files, store.clone(), clock.clone())?);
     let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(&metrics))?);
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
     let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));

@@ -35,7 +35,7 @@ use crate::{
 pub use self::admitted::Admitted;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::recent::Asker;
-pub use self::trusted::{KeyFiles, KeyFilesError, POLL as TRUST_POLL, Trusted, TrustedError};
+pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};
 
 use self::{
     fetch::Fetcher,

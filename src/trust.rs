@@ -14,6 +14,7 @@ mod key;
 mod outcome;
 mod root;
 mod signer;
+mod signer_document;
 mod verifier;
 
 pub use self::envelope::{
@@ -24,4 +25,5 @@ pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
 pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};
+pub use self::signer_document::{SignerDocument, SignerDocumentError};
 pub use self::verifier::{Subject, verify};

@@ -4,7 +4,7 @@ use super::{StartError, start_trusting};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
-    pull::KeyFiles,
+    pull::TrustFiles,
     server::{Signals, open_files, privileges},
     telemetry,
 };
@@ -30,7 +30,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let of_log = clock.clone();
     telemetry::init(config.log_level, move || of_log.system_time());
     config.server.limits = config.server.limits.within(open_files::raise());
-    let read_keys = || KeyFiles::read(&config.trust_dir).map_err(StartError::from);
+    let read_keys = || TrustFiles::read(&config.trust_dir).map_err(StartError::from);
     // A directory of the operator's own may hold files that only root may read. Those inside DATA_DIR
     // change hands below, and root reads nothing that is not yet known to be ours.
     let of_operator = !config.trust_dir.starts_with(&config.store.data_dir);
@@ -41,7 +41,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(until_a_signal(config, keys, clock))
 }
 
-async fn until_a_signal(config: Config, keys: KeyFiles, clock: Clock) -> Result<(), ServeError> {
+async fn until_a_signal(config: Config, keys: TrustFiles, clock: Clock) -> Result<(), ServeError> {
     // Before anything is open: a signal during the start must not be lost, and as the first process of
     // a container nothing else would end this one.
     let signals = Signals::take_over()?;

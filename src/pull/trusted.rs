@@ -1,7 +1,7 @@
 //! The signers in force: the keys of `TRUST_DIR` and those of the store, as one trust root.
 //!
-//! The directory is looked at every [`POLL`]: a key put there counts within a second, a key taken
-//! away stops counting. Polling sees what file notifications miss (Kubernetes mounts, network file
+//! The directory is looked at every [`POLL`]: what is put there counts within a second, what is
+//! taken away stops counting. Polling sees what file notifications miss (Kubernetes mounts, network file
 //! systems) and costs a directory listing.
 
 mod files;
@@ -25,7 +25,7 @@ use crate::{
     trust::{Credential, Signer, SignerOrigin, TrustRoot},
 };
 
-pub use self::files::{KeyFiles, KeyFilesError};
+pub use self::files::{TrustFiles, TrustFilesError};
 
 /// How often the directory is looked at.
 pub const POLL: Duration = Duration::from_millis(500);
@@ -41,28 +41,28 @@ pub struct Trusted {
 }
 
 struct Files {
-    keys: KeyFiles,
-    /// When each key was first seen in the directory.
+    read: TrustFiles,
+    /// When each credential was first seen in the directory.
     added: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrustedError {
     #[error(transparent)]
-    Files(#[from] KeyFilesError),
+    Files(#[from] TrustFilesError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Trusted {
     /// The signers of files that were read, and of the store.
-    pub fn new(keys: KeyFiles, store: Store, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(files: TrustFiles, store: Store, clock: Clock) -> Result<Self, StoreError> {
         let trusted = Self {
             store,
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             generation: AtomicU64::new(0),
-            files: Mutex::new(Files { keys, added: BTreeMap::new() }),
+            files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
         trusted.refresh()?;
@@ -81,7 +81,7 @@ impl Trusted {
     /// Looks whether the directory changed, and takes over what did. One that cannot be read leaves
     /// its keys as they were.
     pub fn poll(&self) -> Result<(), TrustedError> {
-        let updated = self.files.lock().keys.update();
+        let updated = self.files.lock().read.update();
         *self.failure.lock() = updated.as_ref().err().map(|_| "TRUST_DIR cannot be read again".to_owned());
         if updated? {
             self.refresh()?;
@@ -99,15 +99,15 @@ impl Trusted {
         let mut files = self.files.lock();
         let (rows, revoked) = (self.store.signers()?, self.store.revocations()?);
         let revoked: BTreeMap<_, _> = revoked.into_iter().collect();
-        let Files { keys, added } = &mut *files;
-        let of_files = keys.keys().map(|(name, key)| {
-            let id = key.id().to_string();
+        let Files { read, added } = &mut *files;
+        let of_files = read.signers().map(|(name, document)| {
+            let id = document.credential.id().to_string();
             Signer {
                 name,
-                credential: Credential::PublicKey(key.clone()),
+                credential: document.credential.clone(),
                 origin: SignerOrigin::File,
-                not_before: None,
-                not_after: None,
+                not_before: document.not_before,
+                not_after: document.not_after,
                 // A revocation over the API beats any file.
                 revoked_at: revoked.get(&id).copied(),
                 added: *added.entry(id).or_insert_with(|| self.clock.now()),

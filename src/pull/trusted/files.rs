@@ -1,4 +1,4 @@
-//! The key files of a directory.
+//! The files of a directory that say whom to trust.
 
 use std::{
     fs, io,
@@ -6,26 +6,26 @@ use std::{
     time::SystemTime,
 };
 
-use crate::trust::{KeyError, PublicKey};
+use crate::trust::{Credential, KeyError, PublicKey, SignerDocument, SignerDocumentError};
 
-/// A PEM public key has a few hundred bytes; what is larger is none.
-const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
+/// A PEM public key has a few hundred bytes, a description of a signer a few thousand.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
-const MAX_KEY_FILES: usize = 1024;
+const MAX_FILES: usize = 1024;
 
 /// What `TRUST_DIR` holds, as last read. A file that did not change is not read again, so one that
 /// only root may read is read once, before root is given up.
 #[derive(Debug, Clone)]
-pub struct KeyFiles {
+pub struct TrustFiles {
     directory: PathBuf,
-    files: Vec<KeyFile>,
+    files: Vec<TrustFile>,
 }
 
 #[derive(Debug, Clone)]
-struct KeyFile {
+struct TrustFile {
     stamp: Stamp,
-    /// `None`: it is no key, which was said when it was read.
-    key: Option<PublicKey>,
+    /// `None`: it describes no signer, which was said when it was read.
+    signer: Option<SignerDocument>,
 }
 
 /// What tells a file from the one that was read.
@@ -39,29 +39,31 @@ struct Stamp {
 
 #[derive(Debug, thiserror::Error)]
 #[error("TRUST_DIR {path:?} cannot be read: {source}")]
-pub struct KeyFilesError {
+pub struct TrustFilesError {
     path: PathBuf,
     source: io::Error,
 }
 
-/// Why a file of the directory is not a trusted key.
+/// Why nobody is trusted for a file of the directory.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("only *.pub and *.pem files are keys")]
+    #[error("only *.pub, *.pem and *.json files are read")]
     Name,
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("a link that leads out of the directory is not followed")]
     LinkOut,
-    #[error("not a file of at most {MAX_KEY_FILE_BYTES} bytes")]
+    #[error("not a file of at most {MAX_FILE_BYTES} bytes")]
     NoFile,
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Document(#[from] SignerDocumentError),
 }
 
-impl KeyFiles {
+impl TrustFiles {
     /// Reads a directory. One that does not exist yet is empty.
-    pub fn read(directory: &Path) -> Result<Self, KeyFilesError> {
+    pub fn read(directory: &Path) -> Result<Self, TrustFilesError> {
         let mut files = Self { directory: directory.to_owned(), files: Vec::new() };
         files.update()?;
         Ok(files)
@@ -69,40 +71,41 @@ impl KeyFiles {
 
     /// Looks again, and says whether anything changed. A directory that cannot be read leaves what
     /// was known as it was.
-    pub fn update(&mut self) -> Result<bool, KeyFilesError> {
+    pub fn update(&mut self) -> Result<bool, TrustFilesError> {
         let stamps = list(&self.directory)?;
         if stamps.iter().eq(self.files.iter().map(|file| &file.stamp)) {
             return Ok(false);
         }
         let files = stamps.into_iter().map(|stamp| match self.files.iter().find(|file| file.stamp == stamp) {
             Some(known) => known.clone(),
-            None => KeyFile { key: load(&self.directory, &stamp.path), stamp },
+            None => TrustFile { signer: load(&self.directory, &stamp.path), stamp },
         });
         self.files = files.collect();
         Ok(true)
     }
 
-    /// The keys, each under the stem of its file's name.
-    pub fn keys(&self) -> impl Iterator<Item = (String, &PublicKey)> {
+    /// The signers, each under its name or the stem of its file's.
+    pub fn signers(&self) -> impl Iterator<Item = (String, &SignerDocument)> {
         self.files.iter().filter_map(|file| {
-            let stem = file.stamp.path.file_stem().unwrap_or_default();
-            Some((stem.to_string_lossy().into_owned(), file.key.as_ref()?))
+            let signer = file.signer.as_ref()?;
+            let stem = || file.stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Some((signer.name.clone().unwrap_or_else(stem), signer))
         })
     }
 }
 
 /// The files of the directory by name; dot files are what Kubernetes and editors keep beside them.
-fn list(directory: &Path) -> Result<Vec<Stamp>, KeyFilesError> {
+fn list(directory: &Path) -> Result<Vec<Stamp>, TrustFilesError> {
     use std::os::unix::fs::MetadataExt;
 
-    let failed = |source| KeyFilesError { path: directory.to_owned(), source };
+    let failed = |source| TrustFilesError { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
     let mut stamps = Vec::new();
-    for entry in entries.take(MAX_KEY_FILES) {
+    for entry in entries.take(MAX_FILES) {
         let path = entry.map_err(failed)?.path();
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
             continue;
@@ -120,26 +123,30 @@ fn list(directory: &Path) -> Result<Vec<Stamp>, KeyFilesError> {
     Ok(stamps)
 }
 
-/// A key of the directory; what is none is a warning by name.
-fn load(directory: &Path, path: &Path) -> Option<PublicKey> {
+/// A signer of the directory; what is none is a warning by name.
+fn load(directory: &Path, path: &Path) -> Option<SignerDocument> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let warn = |problem: &Problem| tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
     read(directory, path).inspect_err(warn).ok()
 }
 
-fn read(directory: &Path, path: &Path) -> Result<PublicKey, Problem> {
-    if !path.extension().is_some_and(|extension| extension == "pub" || extension == "pem") {
-        return Err(Problem::Name);
-    }
+fn read(directory: &Path, path: &Path) -> Result<SignerDocument, Problem> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let Some(extension @ ("pub" | "pem" | "json")) = extension else { return Err(Problem::Name) };
     let target = path.canonicalize()?;
     if !target.starts_with(directory.canonicalize()?) {
         return Err(Problem::LinkOut);
     }
     let metadata = fs::metadata(&target)?;
-    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE_BYTES {
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return Err(Problem::NoFile);
     }
-    Ok(PublicKey::from_pem(&fs::read_to_string(&target)?)?)
+    let text = fs::read_to_string(&target)?;
+    if extension == "json" {
+        return Ok(SignerDocument::from_json(text.as_bytes())?);
+    }
+    let credential = Credential::PublicKey(PublicKey::from_pem(&text)?);
+    Ok(SignerDocument { name: None, credential, not_before: None, not_after: None })
 }
 
 #[cfg(test)]
@@ -148,15 +155,15 @@ mod tests {
 
     const KEY: &str = include_str!("../../../tests/fixtures/trust/ecdsa-p256.pub");
 
-    fn names(files: &KeyFiles) -> Vec<String> {
-        files.keys().map(|(name, _)| name).collect()
+    fn names(files: &TrustFiles) -> Vec<String> {
+        files.signers().map(|(name, _)| name).collect()
     }
 
     #[test]
     fn keys_are_named_by_their_stem_and_what_is_no_key_is_left_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let mut files = KeyFiles::read(&path("absent")).unwrap();
+        let mut files = TrustFiles::read(&path("absent")).unwrap();
         assert!(names(&files).is_empty());
         files.directory = directory.path().to_owned();
         for (name, text) in
@@ -171,6 +178,12 @@ mod tests {
         fs::remove_file(path("ci.pub")).unwrap();
         assert!(files.update().unwrap());
         assert_eq!(names(&files), ["b"]);
+        let described = serde_json::json!({"name": "release", "public_key": KEY, "not_after": "2027-01-01T00:00:00Z"});
+        fs::write(path("any.json"), described.to_string()).unwrap();
+        fs::write(path("bad.json"), "{}").unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(names(&files), ["release", "b"]);
+        assert!(files.signers().next().unwrap().1.not_after.is_some());
     }
 
     #[test]
@@ -183,7 +196,7 @@ mod tests {
         fs::write(path("..data").join("in.pub"), KEY).unwrap();
         std::os::unix::fs::symlink("..data/in.pub", path("in.pub")).unwrap();
         std::os::unix::fs::symlink(outside.path().join("out.pub"), path("out.pub")).unwrap();
-        assert_eq!(names(&KeyFiles::read(directory.path()).unwrap()), ["in"]);
+        assert_eq!(names(&TrustFiles::read(directory.path()).unwrap()), ["in"]);
     }
 
     #[test]
@@ -191,7 +204,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ci.pub");
         fs::write(&path, KEY).unwrap();
-        let mut files = KeyFiles::read(directory.path()).unwrap();
+        let mut files = TrustFiles::read(directory.path()).unwrap();
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         // The same file to everybody who only looks at it.
         fs::write(&path, "x".repeat(KEY.len())).unwrap();

@@ -12,7 +12,7 @@ use sig_repo::{
     audit::Audit,
     clock::Clock,
     policy::{Level, TrustPolicy},
-    pull::{Judge, KeyFiles, Puller, Settings, Trusted},
+    pull::{Judge, Puller, Settings, TrustFiles, Trusted},
     store::{self, Store},
     telemetry::{Metrics, Peer},
     upstream::{self, UpstreamConfig, Upstreams},
@@ -73,7 +73,7 @@ impl Setup {
         let (store, writers) = Store::open(&store::Config::new(directory.path().to_owned()), clock.clone()).unwrap();
         let writers = writers.into_iter().map(|writer| std::thread::spawn(move || writer.run())).collect();
         let trusted = Arc::new(
-            Trusted::new(KeyFiles::read(&trust_dir(&directory)).unwrap(), store.clone(), clock.clone()).unwrap(),
+            Trusted::new(TrustFiles::read(&trust_dir(&directory)).unwrap(), store.clone(), clock.clone()).unwrap(),
         );
         let metrics = Metrics::default();
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));

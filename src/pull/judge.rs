@@ -23,7 +23,7 @@ use crate::{
     trust::{self, Annotations, Envelope, EnvelopeError, Format, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
 };
 
-use super::trusted::Trusted;
+use super::trusted::{Reliance, Trusted};
 
 /// The time that the signatures of one image may take; past it the rest could not be told.
 const IMAGE_BUDGET: Duration = Duration::from_millis(50);
@@ -51,8 +51,9 @@ pub struct Judge {
 #[derive(Debug)]
 pub struct Judgement {
     pub signatures: Vec<Judged>,
-    generation: (Generation, Generation, u64),
-    /// The next instant at which a key begins or ends to count.
+    rows: (Generation, Generation),
+    reliance: Arc<Reliance>,
+    /// The next instant at which a signer that it rests on begins or ends to count.
     until: Option<Timestamp>,
     with_manifest: bool,
     complete: bool,
@@ -61,7 +62,8 @@ pub struct Judgement {
 /// What one record was worth, and what that rests on.
 struct JudgedRecord {
     judged: Judged,
-    generation: (Generation, u64),
+    rows: Generation,
+    reliance: Reliance,
     until: Option<Timestamp>,
     with_manifest: bool,
 }
@@ -129,9 +131,11 @@ impl Judge {
         manifest: Option<&Bytes>,
     ) -> Result<Arc<Judgement>, StoreError> {
         let key = (repository.clone(), *digest);
-        let generation = self.generation(repository, digest);
+        let rows = (self.store.generation_of(digest), self.store.generation_of(repository));
+        let generation = self.trusted.generation();
         if let Some(judgement) = self.cached.get(&key)
-            && judgement.generation == generation
+            && judgement.rows == rows
+            && self.trusted.leaves(&judgement.reliance)
             && judgement.complete
             && judgement.with_manifest >= manifest.is_some()
             && judgement.until.is_none_or(|until| self.clock.now() < until)
@@ -152,10 +156,12 @@ impl Judge {
         let signatures = self.verify(*digest, Some(repository.clone()), manifest.cloned(), candidates).await?;
         self.metrics.verdict_took(self.clock.instant().saturating_duration_since(begun));
         let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
+        let reliance = Reliance::new(generation, signatures.iter().map(|judged| &judged.outcome));
         let judgement = Arc::new(Judgement {
             signatures,
-            generation,
-            until: self.trusted.root().next_change(self.clock.now()),
+            rows,
+            until: self.next_change(&reliance),
+            reliance: Arc::new(reliance),
             with_manifest: manifest.is_some(),
             complete,
         });
@@ -166,21 +172,23 @@ impl Judge {
     /// What one record is worth, for the question that the API answers. `manifest` is its image's,
     /// where it is held.
     pub async fn record(&self, record: &Record, manifest: Option<Bytes>) -> Result<Judged, StoreError> {
-        let generation = (self.store.generation_of(record.digest), self.trusted.generation());
+        let (rows, generation) = (self.store.generation_of(record.digest), self.trusted.generation());
         let with_manifest = manifest.is_some();
         if let Some(kept) = self.records.get(&record.id)
-            && kept.generation == generation
+            && kept.rows == rows
+            && self.trusted.leaves(&kept.reliance)
             && kept.with_manifest >= with_manifest
             && kept.until.is_none_or(|until| self.clock.now() < until)
         {
             return Ok(kept.judged.clone());
         }
-        let until = self.trusted.root().next_change(self.clock.now());
         let candidates = vec![Candidate::of_record(record.clone())];
         let judged = self.verify(record.digest, record.repository.clone(), manifest, candidates).await?;
         let judged = judged.into_iter().next().expect("one candidate gives one outcome");
         if !matches!(judged.outcome, Outcome::Unknown(_)) {
-            let kept = JudgedRecord { judged: judged.clone(), generation, until, with_manifest };
+            let reliance = Reliance::new(generation, [&judged.outcome]);
+            let until = self.next_change(&reliance);
+            let kept = JudgedRecord { judged: judged.clone(), rows, reliance, until, with_manifest };
             self.records.insert(record.id.clone(), Arc::new(kept));
         }
         Ok(judged)
@@ -215,8 +223,8 @@ impl Judge {
         .unwrap_or((Outcome::Unknown(Inconclusive::BudgetSpent), Vec::new()))
     }
 
-    fn generation(&self, repository: &Repository, digest: &Digest) -> (Generation, Generation, u64) {
-        (self.store.generation_of(digest), self.store.generation_of(repository), self.trusted.generation())
+    fn next_change(&self, reliance: &Reliance) -> Option<Timestamp> {
+        self.trusted.root().next_change(self.clock.now(), |signer| reliance.is_on(signer))
     }
 
     async fn verify(
@@ -296,6 +304,10 @@ impl Judgement {
     /// When the verdicts that rest on this must be looked at again, whatever else happens.
     pub fn until(&self) -> Option<Timestamp> {
         self.until
+    }
+
+    pub(super) fn reliance(&self) -> &Arc<Reliance> {
+        &self.reliance
     }
 
     /// Whether every signature could be judged.

@@ -29,7 +29,7 @@ use super::{
     judge::{Judge, Judged, Judgement, Origin},
     recent::{Asker, RecentTags, Step},
     tag_lists::{TagListError, TagLists},
-    trusted::Trusted,
+    trusted::{Reliance, Trusted},
 };
 
 /// Indexes of indexes are walked up this far.
@@ -86,10 +86,10 @@ pub(super) struct Subject<'a> {
 }
 
 /// What a verdict was made from, read before the rows themselves: a change in between makes it void.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Basis {
     rows: Vec<Generation>,
-    trust: u64,
+    trust: Arc<Reliance>,
 }
 
 /// What a request by digest is known by: its tags with their classes, and its parents.
@@ -399,7 +399,7 @@ impl Standings {
 
     fn basis(&self, repository: &Repository, digest: &Digest) -> Basis {
         let rows = vec![self.store.generation_of(digest), self.store.generation_of(repository)];
-        Basis { rows, trust: self.trusted.generation() }
+        Basis { rows, trust: Arc::new(Reliance::new(self.trusted.generation(), [])) }
     }
 
     #[expect(clippy::too_many_arguments, reason = "gathers what the walk has found")]
@@ -415,6 +415,7 @@ impl Standings {
     ) -> Arc<Standing> {
         let now = self.clock.instant();
         let parents = || known.iter().flat_map(|known| &known.parents).map(|(_, parent)| parent);
+        basis.trust = Arc::new(basis.trust.and(judgement.reliance()));
         let mut until = judgement.until();
         for judged in &judgement.signatures {
             let end = judged.ends(class, self.preview_ttl).filter(|end| *end > self.clock.now());
@@ -436,9 +437,7 @@ impl Standings {
                     basis.rows.push(*generation);
                 }
             }
-            if parent.basis.trust != basis.trust {
-                recheck = Some(now);
-            }
+            basis.trust = Arc::new(basis.trust.and(&parent.basis.trust));
         }
         let shared = parents().all(|parent| parent.shared);
         Arc::new(Standing { statement, decision, internal, shared, until, recheck, basis })
@@ -451,7 +450,7 @@ impl Standings {
     }
 
     pub(super) fn holds(&self, standing: &Standing) -> bool {
-        standing.basis.trust == self.trusted.generation()
+        self.trusted.leaves(&standing.basis.trust)
             && standing.until.is_none_or(|until| self.clock.now() < until)
             && standing.recheck.is_none_or(|recheck| self.clock.instant() < recheck)
             && standing.basis.rows.iter().all(|generation| self.store.is_current(*generation))

@@ -5,15 +5,9 @@
 //! systems) and costs a directory listing.
 
 mod files;
+mod reliance;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -26,6 +20,8 @@ use crate::{
 };
 
 pub use self::files::{TrustFiles, TrustFilesError};
+use self::reliance::Changes;
+pub(super) use self::reliance::Reliance;
 
 /// How often the directory is looked at.
 pub const POLL: Duration = Duration::from_millis(500);
@@ -34,7 +30,7 @@ pub struct Trusted {
     store: Store,
     clock: Clock,
     current: ArcSwap<TrustRoot>,
-    generation: AtomicU64,
+    changes: Changes,
     files: Mutex<Files>,
     /// Why the directory could not be read when it was last looked at.
     failure: Mutex<Option<String>>,
@@ -61,7 +57,7 @@ impl Trusted {
             store,
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
-            generation: AtomicU64::new(0),
+            changes: Changes::default(),
             files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
@@ -73,9 +69,14 @@ impl Trusted {
         self.current.load_full()
     }
 
-    /// Moves whenever the signers change: a verdict of another generation is void.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// Moves whenever the signers change. Whoever makes a verdict reads it first.
+    pub(super) fn generation(&self) -> u64 {
+        self.changes.generation()
+    }
+
+    /// Whether the signers that a verdict rests on are as they were.
+    pub(super) fn leaves(&self, reliance: &Reliance) -> bool {
+        self.changes.leave(reliance)
     }
 
     /// Looks whether the directory changed, and takes over what did. One that cannot be read leaves
@@ -115,8 +116,12 @@ impl Trusted {
         });
         let signers: Vec<_> = of_files.chain(rows.iter().filter_map(signer_of_row)).collect();
         tracing::info!(signers = signers.len(), "{} signers are trusted", signers.len());
-        self.current.store(Arc::new(TrustRoot::new(signers)));
-        self.generation.fetch_add(1, Ordering::Release);
+        let (root, before) = (Arc::new(TrustRoot::new(signers)), self.root());
+        let changed = root.changed_since(&before);
+        self.current.store(root);
+        if !changed.is_empty() {
+            self.changes.add(changed);
+        }
         Ok(())
     }
 }

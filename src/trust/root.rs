@@ -1,7 +1,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -35,11 +35,22 @@ impl TrustRoot {
         &self.signers
     }
 
-    /// The first instant after `after` at which some signer begins or ceases to count: until then a
-    /// verdict reached under this root holds.
-    pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
+    /// The credentials that some signer has in one root and not, or otherwise, in the other.
+    pub fn changed_since(&self, before: &Self) -> BTreeSet<SignerId> {
+        let ids: BTreeSet<_> = self.holders.keys().chain(before.holders.keys()).copied().collect();
+        ids.into_iter().filter(|id| self.holders_of(*id).ne(before.holders_of(*id))).collect()
+    }
+
+    fn holders_of(&self, id: SignerId) -> impl Iterator<Item = &Signer> {
+        self.holders.get(&id).into_iter().flatten().map(|at| &self.signers[*at])
+    }
+
+    /// The first instant after `after` at which one of these signers begins or ceases to count: until then
+    /// what rests on them holds.
+    pub fn next_change(&self, after: Timestamp, counts: impl Fn(SignerId) -> bool) -> Option<Timestamp> {
         self.signers
             .iter()
+            .filter(|signer| counts(signer.id()))
             .flat_map(|signer| [signer.not_before, signer.not_after, signer.revoked_at])
             .flatten()
             .filter(|change| *change > after)
@@ -59,10 +70,7 @@ impl TrustRoot {
     /// that have it: a key put into a file again does not come back to life. Of several good signers
     /// the one that counts longest answers.
     pub(super) fn standing(&self, id: SignerId, now: Timestamp) -> Standing {
-        let Some(holders) = self.holders.get(&id) else {
-            return Standing::Bad(Rejection::NoTrustedKey);
-        };
-        let signers = || holders.iter().map(|at| &self.signers[*at]);
+        let signers = || self.holders_of(id);
         if let Some(revoked) = signers().find(|signer| signer.revoked_at.is_some_and(|at| at <= now)) {
             return Standing::Bad(Rejection::SignerRevoked { name: revoked.name.clone() });
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::PublicKey;
 
 /// Someone we believe, under the name and within the times that whoever added them gave.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
     pub name: String,
     pub credential: Credential,

@@ -81,7 +81,24 @@ fn the_next_change_is_the_first_instant_of_any_signer() {
         Signer { revoked_at: Some(at(LATER)), ..signer("cosign") },
         signer("ed25519"),
     ]);
-    let changes = std::iter::successors(root.next_change(Timestamp::MIN), |at| root.next_change(*at));
-    assert_eq!(changes.collect::<Vec<_>>(), [EARLIER, LATER, MUCH_LATER].map(at));
-    assert_eq!(TrustRoot::default().next_change(Timestamp::MIN), None);
+    let changes = |counts: &dyn Fn(SignerId) -> bool| {
+        let first = root.next_change(Timestamp::MIN, counts);
+        std::iter::successors(first, |at| root.next_change(*at, counts)).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(&|_| true), [EARLIER, LATER, MUCH_LATER].map(at));
+    assert_eq!(changes(&|signer| signer == key("cosign").id()), [at(LATER)]);
+    assert_eq!(TrustRoot::default().next_change(Timestamp::MIN, |_| true), None);
+}
+
+#[test]
+fn what_changed_between_two_roots_are_the_credentials_whose_signers_differ() {
+    let before = TrustRoot::new(vec![signer("cosign"), signer("ed25519"), signer("rsa-2048")]);
+    let ended = Signer { not_after: Some(at(LATER)), ..signer("ed25519") };
+    let after = TrustRoot::new(vec![signer("rsa-2048"), ended, signer("rsa-4096")]);
+    let changed = ["cosign", "ed25519", "rsa-4096"].map(|name| key(name).id());
+    assert_eq!(after.changed_since(&before), changed.into());
+    assert_eq!(before.changed_since(&after), changed.into());
+    assert!(before.changed_since(&before.clone()).is_empty());
+    let doubled = TrustRoot::new([before.signers(), &[signer("cosign")]].concat());
+    assert_eq!(doubled.changed_since(&before), [key("cosign").id()].into());
 }

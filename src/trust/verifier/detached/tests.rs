@@ -210,7 +210,7 @@ fn the_outcome_ends_with_its_signer() {
     let digest = digest();
     let subject = Subject { digest: &digest, manifest: None, repository: None };
     let Outcome::Verified(verified) = verify(&envelope, &subject, &root, now()) else { panic!() };
-    assert_eq!((verified.until, root.next_change(now())), (Some(until), Some(until)));
+    assert_eq!((verified.until, root.next_change(now(), |_| true)), (Some(until), Some(until)));
     let ended = Rejection::SignerExpired { name: "ed25519 signer".into(), since: until };
     assert_eq!(verify(&envelope, &subject, &root, until), Outcome::Rejected(ended));
 }

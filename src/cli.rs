@@ -7,11 +7,17 @@ mod clock;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod roots;
 mod serve;
+mod server;
+mod signatures;
+mod signers;
+mod submit;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
 use crate::config::Config;
 
@@ -43,6 +49,12 @@ enum Command {
     Clock(clock::Options),
     /// Show the whole thing on this machine: a sample registry, the mirror, a signed and an unsigned image
     Demo(demo::Options),
+    /// Submit a signature to a server, or make one and submit it
+    Submit(Box<submit::Options>),
+    /// List or withdraw the signatures of an image
+    Signatures(signatures::Options),
+    /// List, add or revoke the signers that a server trusts
+    Signers(signers::Options),
     /// Find out from a client's side what its mirror setting lets through, and which setting closes it
     Doctor(doctor::Options),
 }
@@ -57,6 +69,9 @@ pub fn run() -> ExitCode {
         Command::Healthcheck => healthcheck::run(file),
         Command::Clock(options) => clock::run(file, &options),
         Command::Demo(options) => demo::run(&options),
+        Command::Submit(options) => submit::run(&options),
+        Command::Signatures(options) => signatures::run(&options),
+        Command::Signers(options) => signers::run(&options),
         Command::Doctor(options) => {
             return doctor::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
@@ -76,6 +91,30 @@ fn configuration(file: Option<PathBuf>) -> Result<Config, anyhow::Error> {
     Ok(Config::of_process(file)?)
 }
 
+/// A secret that a command takes from the environment, where no list of processes shows it.
+#[expect(clippy::disallowed_methods, reason = "it is for one command, no setting of the server")]
+fn secret(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
+/// Asks a server from a command that does nothing else meanwhile.
+fn block_on<T>(asking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asking)
+}
+
+/// What a server answered, for programs or, put into words, for people.
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn print(options: &server::ServerOptions, answer: &Value, words: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
+    match options.json {
+        true => println!("{}", serde_json::to_string_pretty(answer)?),
+        // Labels are other people's text: no control character of theirs reaches the terminal.
+        false => {
+            println!("{}", words(answer).replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}"))
+        }
+    }
+    Ok(())
+}
+
 /// The error and its causes, as far as it does not say them itself.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
@@ -91,7 +130,7 @@ const AFTER_HELP: &str = "\
 Settings come from the environment, or from a YAML file. The first ones to know:
   PORT             the port to listen on                             8080
   DATA_DIR         where signatures are kept                         /data
-  TRUST_DIR        keys put here are trusted (*.pub, *.pem)          $DATA_DIR/trust
+  TRUST_DIR        what is put here is trusted (*.pub, *.json)       $DATA_DIR/trust
   PREVIEW_TAG_TTL  life of the signature of a preview tag            7d
   POLICY_DEFAULT   enforce, audit or skip for all other tags         audit
   PROXY_REMOTEURL  the registry that is mirrored                     https://registry-1.docker.io

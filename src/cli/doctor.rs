@@ -21,17 +21,15 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
-
 use self::{
     address::Address,
-    exchange::Roots,
     files::Files,
     probe::{TestImage, probe},
     report::Report,
     settings::{Machine, Setting},
     verdict::{Probes, Verdict},
 };
+use super::roots::Roots;
 use crate::{
     clock::Clock,
     oci::{RegistryName, Repository, Tag},
@@ -63,11 +61,7 @@ pub(super) struct Options {
 
 /// Says what it found on standard output; the exit code is the worst of it.
 pub(super) fn run(options: &Options) -> Result<ExitCode, anyhow::Error> {
-    let mut roots = Roots::of_platform();
-    for path in &options.ca {
-        let pem = std::fs::read(path).with_context(|| format!("--ca {}", path.display()))?;
-        roots.add(&pem).with_context(|| format!("--ca {}", path.display()))?;
-    }
+    let roots = Roots::with(&options.ca)?;
     let machine = match options.no_settings {
         true => None,
         false => Some(settings::read(&Files::under(&options.root)?)),

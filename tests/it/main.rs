@@ -17,6 +17,7 @@ mod lying_upstream;
 mod openapi;
 mod pitfalls;
 mod pull;
+mod server_commands;
 mod signatures_api;
 mod signers_api;
 mod support;

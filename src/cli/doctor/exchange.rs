@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{client::conn::http1, ext::ReasonPhrase};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject};
+use rustls::ClientConfig;
+use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -19,6 +19,7 @@ use tokio::{
 use url::Url;
 
 use super::address::Address;
+use crate::cli::roots::Roots;
 
 /// What came back.
 #[derive(Debug, Clone)]
@@ -56,42 +57,6 @@ pub(super) enum ExchangeError {
     Redirects,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("no certificates in PEM form in it")]
-pub(super) struct NoCertificates;
-
-/// Whose certificates are believed.
-#[derive(Clone)]
-pub(super) struct Roots(RootCertStore);
-
-impl Roots {
-    pub(super) fn of_platform() -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self(roots)
-    }
-
-    pub(super) fn add(&mut self, pem: &[u8]) -> Result<(), NoCertificates> {
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let certificates = certificates.map_err(|_| NoCertificates)?;
-        match self.0.add_parsable_certificates(certificates) {
-            (0, _) => Err(NoCertificates),
-            _ => Ok(()),
-        }
-    }
-
-    fn config(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the cipher suites of these versions")
-            .with_root_certificates(self.0.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Arc::new(config)
-    }
-}
-
 /// What a client sends, as far as an answer may depend on it.
 #[derive(Debug, Clone)]
 pub(super) struct Question<'a> {
@@ -115,7 +80,7 @@ pub(super) async fn ask(
 pub(super) async fn chooses_http2(roots: &Roots, address: &Address) -> bool {
     let handshake = async {
         let stream = connect(address).await.ok()?;
-        let stream = secure(roots.config(&[b"h2", b"http/1.1"]), address, stream).await.ok()?;
+        let stream = secure(Arc::new(roots.config(&[b"h2", b"http/1.1"])), address, stream).await.ok()?;
         Some(stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     };
     address.tls && timeout(CONNECT_LIMIT, handshake).await.ok().flatten() == Some(true)
@@ -156,7 +121,7 @@ async fn once(roots: &Roots, address: &Address, path: &str, question: &Question<
     let stream = timeout(CONNECT_LIMIT, connect(address)).await.map_err(|_| ExchangeError::ConnectTimeout)??;
     if address.tls {
         // The real clients offer no protocol of their own choice here, and so speak HTTP/1.1.
-        let stream = timeout(CONNECT_LIMIT, secure(roots.config(&[]), address, stream)).await;
+        let stream = timeout(CONNECT_LIMIT, secure(Arc::new(roots.config(&[])), address, stream)).await;
         converse(stream.map_err(|_| ExchangeError::ConnectTimeout)??, request).await
     } else {
         converse(stream, request).await

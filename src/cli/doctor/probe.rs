@@ -13,10 +13,10 @@ use http::{Method, StatusCode};
 
 use super::{
     address::Address,
-    exchange::{Answer, ExchangeError, Question, Roots, ask, chooses_http2},
+    exchange::{Answer, ExchangeError, Question, ask, chooses_http2},
     family::{self, Family, Form, Taken},
 };
-use crate::clock::Clock;
+use crate::{cli::roots::Roots, clock::Clock};
 
 /// The reference that must be refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

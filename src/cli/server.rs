@@ -1,0 +1,140 @@
+//! The server that a command talks to, by its API.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+use url::Url;
+
+use super::roots::Roots;
+
+/// Which server, and as whom.
+#[derive(Debug, Args)]
+pub(super) struct ServerOptions {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
+    server: Url,
+
+    /// The account, where the server asks for one; its password is read from SIG_REPO_PASSWORD or --password-file
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// A file with the account's password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+
+    /// Certificates in PEM form to believe beside the platform's
+    #[arg(long, value_name = "FILE")]
+    ca: Vec<PathBuf>,
+
+    /// Print the server's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) struct Server {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl Server {
+    pub(super) fn new(options: &ServerOptions) -> anyhow::Result<Self> {
+        let url = &options.server;
+        ensure!(
+            url.username().is_empty() && url.password().is_none(),
+            "--server: a password in a URL ends in logs; give --user and SIG_REPO_PASSWORD"
+        );
+        ensure!(
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none(),
+            "--server {url}: expected a URL such as https://sig-repo.example.com or http://localhost:8080"
+        );
+        let roots = Roots::with(&options.ca)?;
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(roots.config(&[])).https_or_http().enable_http1().build();
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(https),
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            authorization: options.authorization()?,
+        })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    /// What the API answers; a problem is an error that says what the server says.
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let mut request = Request::builder().method(method).uri(format!("{}/api/v1/{path}", self.base));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::from(body.map(Value::to_string).unwrap_or_default()))?;
+        let exchange = async {
+            let answer = self.client.request(request).await.with_context(|| format!("no answer from {}", self.base))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            Ok::<_, anyhow::Error>((head.status, body.map_err(|_| anyhow::anyhow!("the answer broke off"))?.to_bytes()))
+        };
+        let (status, body) = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .with_context(|| format!("no answer from {} within {} seconds", self.base, PATIENCE.as_secs()))??;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        let answer: Value = serde_json::from_slice(&body)
+            .with_context(|| format!("{} answered {status}, and not as a sig-repo does", self.base))?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let kind = answer["type"].as_str().and_then(|urn| urn.strip_prefix(PROBLEM));
+        match (kind, answer["detail"].as_str()) {
+            (Some(kind), Some(detail)) => bail!("{kind}: {detail}"),
+            _ => bail!("{} answered {status}", self.base),
+        }
+    }
+}
+
+impl ServerOptions {
+    fn authorization(&self) -> anyhow::Result<Option<HeaderValue>> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let password = match &self.password_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                let text = text.with_context(|| format!("--password-file {}", path.display()))?;
+                text.trim_end_matches(['\r', '\n']).to_owned()
+            }
+            None => super::secret("SIG_REPO_PASSWORD").context("--user needs SIG_REPO_PASSWORD or --password-file")?,
+        };
+        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+const PROBLEM: &str = "urn:sig-repo:problem:";
+/// Submitting may wait for the image's registry.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than the longest page of a list.
+const MAX_ANSWER_BYTES: usize = 16 << 20;

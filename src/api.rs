@@ -5,7 +5,6 @@
 //! `/v2` is served.
 
 mod audit;
-mod auth;
 mod body;
 mod cursor;
 mod fields;
@@ -31,6 +30,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::{
+    access::BasicAuth,
     audit::Audit,
     clock::Clock,
     oci::{Digest, RegistryName},
@@ -41,7 +41,6 @@ use crate::{
 use self::problem::{Problem, ProblemKind, quoted};
 
 pub use self::audit::EventList;
-pub use self::auth::{BasicAuth, NoRandomness};
 pub use self::openapi::document as openapi_document;
 pub use self::problem::Problem as ApiProblem;
 pub use self::signatures::{NewSignature, SignatureList, SignatureRecord};
@@ -56,7 +55,7 @@ pub struct Config {
     /// The life of a preview signature; `None` is for ever.
     pub preview_ttl: Option<Duration>,
     /// `None`: reading and submitting are open, and what changes trust is refused.
-    pub auth: Option<BasicAuth>,
+    pub auth: Option<Arc<BasicAuth>>,
 }
 
 /// The API over the parts below it.

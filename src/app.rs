@@ -12,13 +12,14 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
 use crate::{
-    api::{self, Api, BasicAuth, NoRandomness},
+    access::{BasicAuth, NoRandomness},
+    api::{self, Api},
     audit::Audit,
     clock::Clock,
     config::{Config, MaxAge},
     policy::TrustPolicy,
     pull::{Judge, Puller, Searches, Settings, TRUST_POLL, TrustFiles, TrustFilesError, Trusted},
-    registry::Registry,
+    registry::{self, Registry},
     server::{Health, Layers, Listener, ListenerError, Readiness},
     store::{Store, StoreError},
     telemetry::{Drain, Metrics},
@@ -110,9 +111,9 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     let puller = Arc::new(puller);
     let canonical = config.upstream.default.name.clone();
     let auth = config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret()));
-    let auth = auth.transpose()?;
+    let auth = auth.transpose()?.map(Arc::new);
     let api = Api::new(
-        api::Config { canonical: canonical.clone(), preview_ttl: config.preview.ttl, auth },
+        api::Config { canonical: canonical.clone(), preview_ttl: config.preview.ttl, auth: auth.clone() },
         store.clone(),
         judge,
         trusted.clone(),
@@ -120,7 +121,8 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
         audit.clone(),
         clock.clone(),
     );
-    let registry = Registry::new(puller.clone(), canonical, drain.clone(), metrics.clone());
+    let of_registry = registry::Config { canonical, hosts: config.registry_hosts.clone(), auth };
+    let registry = Registry::new(of_registry, puller.clone(), drain.clone(), metrics.clone());
 
     let listener = Listener::bind(config.server.clone()).await?;
     let addr = listener.local_addr().map_err(|source| ListenerError::Bind { addr: config.server.addr, source })?;
@@ -263,12 +265,14 @@ fn counting(metrics: &Metrics) -> upstream::OnCall {
 
 fn say_what_is_open(config: &Config) {
     if config.auth.is_some() {
-        tracing::warn!(
-            "internal images are refused to everybody in this release: pulling them takes roles, which it does not have yet"
-        );
+        if config.registry_hosts.is_empty() {
+            tracing::warn!(
+                "docker login, pulls of internal images and signing through this port need a name to sign in under: REGISTRY_HOSTS is not set"
+            );
+        }
     } else {
         tracing::warn!(
-            "AUTH_ENABLED is off: whoever reaches this port may submit and read signatures, and internal images are not isolated"
+            "AUTH_ENABLED is off: whoever reaches this port may submit and read signatures, internal images are not isolated, and nobody may push"
         );
     }
 }

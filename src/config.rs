@@ -21,7 +21,7 @@ use secrecy::SecretString;
 
 pub use self::error::{ConfigError, FileProblem, Origin, Shown};
 use self::{document::Document, environment::Environment};
-use crate::{policy::Level, server, store, telemetry::LogLevel, upstream};
+use crate::{policy::Level, registry::RegistryHosts, server, store, telemetry::LogLevel, upstream};
 
 /// Everything a process needs to know to serve.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub server: server::Config,
     pub store: store::Config,
     pub upstream: upstream::Config,
+    /// The names under which clients sign in.
+    pub registry_hosts: RegistryHosts,
     pub preview: Preview,
     /// None: authentication is off.
     pub auth: Option<Basic>,

@@ -29,7 +29,7 @@ use crate::{
     policy::{Decision, Reason, Statement, TrustPolicy},
     store::{Sighting, Store, StoreError},
     trust::Inconclusive,
-    upstream::{Upstream, Upstreams},
+    upstream::{Upstream, UpstreamError, Upstreams},
 };
 
 pub use self::admitted::Admitted;
@@ -108,10 +108,10 @@ pub struct Puller {
     standings: Standings,
     audit: Arc<Audit>,
     clock: Clock,
-    /// Layers of artifacts that were served, which no image needs to name.
-    artifact_blobs: quick_cache::sync::Cache<(Repository, Digest), Blob>,
+    artifact_blobs: artifacts::ServedBlobs,
     searches: mpsc::Sender<(Repository, Digest)>,
-    warm: quick_cache::sync::Cache<(Repository, Digest, Option<Tag>), Arc<Warm>>,
+    /// By what was asked for, and whether anonymously.
+    warm: quick_cache::sync::Cache<(Repository, Digest, Option<Tag>, bool), Arc<Warm>>,
     warm_for: Duration,
 }
 
@@ -150,7 +150,7 @@ impl Puller {
             ),
             policy: settings.policy,
             isolation: settings.isolation,
-            artifact_blobs: quick_cache::sync::Cache::new(REMEMBERED_ARTIFACT_BLOBS),
+            artifact_blobs: artifacts::ServedBlobs::new(REMEMBERED_ARTIFACT_BLOBS),
             store,
             upstreams,
             audit,
@@ -185,7 +185,7 @@ impl Puller {
                 (*digest, self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now))
             }
         };
-        let warm = self.warm.get(&(ask.repository.clone(), digest, tag))?;
+        let warm = self.warm.get(&(ask.repository.clone(), digest, tag, ask.asker.is_anonymous()))?;
         // An internal image leaves only after its event was written, which takes waiting.
         if now >= warm.until || warm.standing.internal || !self.standings.holds(&warm.standing) {
             return None;
@@ -205,7 +205,10 @@ impl Puller {
         digest: &Digest,
         asker: &Asker,
     ) -> Result<Admitted<Blob>, Refused> {
-        if let Some(blob) = self.artifact_blobs.get(&(repository.clone(), *digest)) {
+        let upstream = self.upstream_of(repository)?;
+        let visible = self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await;
+        visible.map_err(|error| Refused { reason: error.reason(), statement: self.policy.unknown_digest() })?;
+        if let Some(blob) = self.served_blob(repository, digest, asker) {
             return Ok(Admitted::new(blob, None));
         }
         let unreadable = |error| self.unreadable(error);
@@ -229,9 +232,9 @@ impl Puller {
 
     /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
     /// are for the judge: nothing was decided about them, so nothing of them may be served.
-    pub async fn subject(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+    pub async fn subject(&self, repository: &Repository, digest: &Digest, anonymous: bool) -> Option<Bytes> {
         let upstream = self.upstreams.of(repository.registry())?;
-        let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
+        let manifest = match self.fetcher.digest(&upstream, repository, digest, anonymous).await {
             Ok(manifest) => manifest,
             Err(error) => {
                 tracing::debug!("{repository}@{digest} is not there to check a signature against: {error}");
@@ -279,9 +282,23 @@ impl Puller {
         }
     }
 
-    /// Whether somebody without a role may know of this tag.
-    pub fn shows_tag(&self, tag: &Tag) -> bool {
-        !self.isolation || tag.stated_type() != Some(TagType::Internal)
+    /// Whether whoever asks may know of this tag.
+    pub fn shows_tag(&self, tag: &Tag, asker: &Asker) -> bool {
+        !self.hides_internal_from(asker) || tag.stated_type() != Some(TagType::Internal)
+    }
+
+    /// Whether whoever asks may read the repository at all: an account may what our own credentials may.
+    pub async fn shows_repository(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        asker: &Asker,
+    ) -> Result<bool, UpstreamError> {
+        if asker.is_anonymous() { upstream.open_to_anonymous(repository).await } else { Ok(true) }
+    }
+
+    fn hides_internal_from(&self, asker: &Asker) -> bool {
+        self.isolation && asker.is_anonymous()
     }
 
     /// Remembers the classes of tags that a list has shown.
@@ -296,11 +313,11 @@ impl Puller {
     async fn tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let repository = &ask.repository;
         let stated = self.policy.statement_for(tag.stated_type());
-        if !self.shows_tag(tag) {
+        if !self.shows_tag(tag, &ask.asker) {
             return Err(Refused { reason: Reason::Invisible, statement: stated.clone() });
         }
         let upstream = self.upstream_of(repository)?;
-        let manifest = match self.fetcher.tag(&upstream, repository, tag).await {
+        let manifest = match self.fetcher.tag(&upstream, repository, tag, ask.asker.is_anonymous()).await {
             Ok(manifest) => manifest,
             Err(error) => {
                 // An ordinary tag that a record has made an enforced one stays that when the upstream is away.
@@ -310,7 +327,7 @@ impl Puller {
             }
         };
         let subject = Subject { digest: manifest.digest, manifest: Some(&manifest.bytes) };
-        let standing = self.standings.of_tag(&self.policy, repository, tag, subject).await;
+        let standing = self.standings.of_tag(&self.policy, repository, tag, subject, &ask.asker).await;
         let standing = standing.map_err(|error| Refused { statement: stated.clone(), ..self.unreadable(error) })?;
         if self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await? {
             self.keep_warm(ask, Some(tag.clone()), &manifest, &standing);
@@ -323,15 +340,16 @@ impl Puller {
         let repository = &ask.repository;
         let tag = self.standings.recent.tag(repository, digest, &ask.asker, Step::Manifest, self.clock.instant());
         let upstream = self.upstream_of(repository)?;
-        let manifest = match self.fetcher.digest(&upstream, repository, digest).await {
+        let manifest = match self.fetcher.digest(&upstream, repository, digest, ask.asker.is_anonymous()).await {
             Ok(manifest) => manifest,
             Err(error) => {
                 let standing = self.standing_of_digest(ask, *digest, None).await?;
                 return Err(Refused { reason: error.reason(), statement: standing.statement.clone() });
             }
         };
-        if manifest.is_artifact() && manifest.subject.is_some() {
-            return self.artifact(ask, manifest);
+        if let Some(subject) = manifest.subject.as_ref().filter(|_| manifest.is_artifact()) {
+            let subject = subject.digest;
+            return self.artifact(ask, manifest, &subject);
         }
         let standing = self.standing_of_digest(ask, *digest, Some(&manifest.bytes)).await?;
         // What came by a tag of the asker's own is found again under that tag.
@@ -344,7 +362,7 @@ impl Puller {
     fn keep_warm(&self, ask: &Ask, tag: Option<Tag>, manifest: &Arc<Manifest>, standing: &Arc<Standing>) {
         let until = self.clock.instant() + self.warm_for;
         let warm = Warm { manifest: manifest.clone(), standing: standing.clone(), until };
-        self.warm.insert((ask.repository.clone(), manifest.digest, tag), Arc::new(warm));
+        self.warm.insert((ask.repository.clone(), manifest.digest, tag, ask.asker.is_anonymous()), Arc::new(warm));
     }
 
     async fn standing_of_digest(
@@ -399,12 +417,36 @@ impl Puller {
         standing: &Standing,
     ) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let digest = manifest.digest;
-        let admitted = self.admit(ask, manifest, standing)?;
+        let admitted = match self.admit(ask, manifest.clone(), standing) {
+            Err(refused) if ask.asker.may_read_to_sign() => {
+                return self.read_to_sign(ask, manifest, standing, refused).await;
+            }
+            admitted => admitted?,
+        };
         if standing.internal {
             let event = self.event(ask, action(&admitted), Some(digest), &standing.statement, &standing.decision);
             self.audit.record(event).await.map_err(|error| self.unreadable(error))?;
         }
         Ok(admitted)
+    }
+
+    /// Hands a signer the manifest that wants a signature: on the record, and nothing of what it names.
+    async fn read_to_sign(
+        &self,
+        ask: &Ask,
+        manifest: Arc<Manifest>,
+        standing: &Standing,
+        refused: Refused,
+    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        if !matches!(refused.reason, Reason::Unsigned | Reason::Rejected(_) | Reason::Unknown(_)) {
+            return Err(refused);
+        }
+        let digest = Some(manifest.digest);
+        let event = self.event(ask, Action::ReadToSign, digest, &standing.statement, &standing.decision);
+        self.audit.record(event).await.map_err(|error| self.unreadable(error))?;
+        let warning =
+            format!("{} served to be signed: {} (policy {})", display(ask), refused.reason, refused.statement.name);
+        Ok(Admitted::new(manifest, Some(Arc::from(warning))))
     }
 
     fn admit(
@@ -507,5 +549,9 @@ fn display(ask: &Ask) -> String {
 }
 
 fn who(asker: &Asker) -> Who {
-    Who { account: None, address: asker.address, user_agent: Some(asker.user_agent.to_string()) }
+    Who {
+        account: asker.account.as_deref().map(str::to_owned),
+        address: asker.address,
+        user_agent: Some(asker.user_agent.to_string()),
+    }
 }

@@ -1,10 +1,11 @@
 //! `/v2/`: the registry that clients see. Paths become an enum at the door, decisions come from
 //! `pull`, and what leaves is what was admitted, or a refusal that stops the client.
 //!
-//! Nothing here knows a rule of policy, and nothing here challenges: a mirror that asks for
-//! credentials is walked round, and may be sent the user's Docker Hub password.
+//! Nothing here knows a rule of policy. A challenge is sent under our own names alone (`face`): a mirror
+//! that asks for credentials is walked round, and may be sent the user's Docker Hub password.
 
 mod client;
+mod face;
 mod refusal;
 mod respond;
 mod route;
@@ -21,13 +22,15 @@ use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use crate::{
+    access::BasicAuth,
     oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
-    pull::{Admitted, Ask, Puller, Refused},
+    pull::{Admitted, Ask, Asker, Puller, Refused},
     telemetry::{Drain, Metrics},
     upstream::UpstreamError,
 };
 
+pub use self::face::{RegistryHosts, RegistryHostsError};
 pub use self::respond::Body;
 
 use self::{
@@ -45,9 +48,19 @@ pub struct Registry {
     parts: Arc<Parts>,
 }
 
+/// What the operator has said about the registry.
+#[derive(Debug)]
+pub struct Config {
+    /// The registry that bare paths mean.
+    pub canonical: RegistryName,
+    pub hosts: RegistryHosts,
+    /// `None`: nobody can be told from anybody, so nobody is asked.
+    pub auth: Option<Arc<BasicAuth>>,
+}
+
 struct Parts {
+    config: Config,
     puller: Arc<Puller>,
-    canonical: RegistryName,
     drain: Drain,
     metrics: Metrics,
     admitted: Counter,
@@ -55,20 +68,20 @@ struct Parts {
 }
 
 impl Registry {
-    /// `canonical` is the registry that bare paths mean.
-    pub fn new(puller: Arc<Puller>, canonical: RegistryName, drain: Drain, metrics: Metrics) -> Self {
+    pub fn new(config: Config, puller: Arc<Puller>, drain: Drain, metrics: Metrics) -> Self {
         let (admitted, warned) = (metrics.decision("admitted", "-"), metrics.decision("warned", "-"));
-        Self { parts: Arc::new(Parts { puller, canonical, drain, metrics, admitted, warned }) }
+        Self { parts: Arc::new(Parts { config, puller, drain, metrics, admitted, warned }) }
     }
 
     /// The answer to what was decided on a moment ago. It is made on the spot, or not at all.
     pub fn answer_at_once<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let Parts { puller, canonical, drain, metrics, .. } = &*self.parts;
-        let Ok(Route::Manifest { target, reference }) = Route::parse(request, canonical) else { return None };
-        if drain.is_draining() {
+        let Parts { config, puller, drain, metrics, .. } = &*self.parts;
+        let Ok(Route::Manifest { target, reference }) = Route::parse(request, &config.canonical) else { return None };
+        let asker = client::asker(request, config);
+        if drain.is_draining() || config.challenges(&asker) {
             return None;
         }
-        let ask = Ask { repository: target.repository, reference, asker: client::asker(request) };
+        let ask = Ask { repository: target.repository, reference, asker };
         // What breaks down here is asked for again by `answer`, whose failures are refusals.
         let warm = catch_unwind(AssertUnwindSafe(|| puller.warm(&ask))).unwrap_or_else(|_| {
             metrics.panicked();
@@ -79,12 +92,22 @@ impl Registry {
 
     /// Answers one request. The body of a request is never read: nothing is pushed here.
     pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        let client = Client::of(request);
-        let response = match Route::parse(request, &self.parts.canonical) {
+        let client = Client::of(request, &self.parts.config);
+        let response = match Route::parse(request, &self.parts.config.canonical) {
+            Ok(Route::TooOld) => respond::too_old(),
+            _ if self.parts.config.challenges(&client.asker) => face::challenge(),
             Ok(route) => self.parts.route(route, request.headers(), &client).await,
             Err(error) => self.parts.misrouted(&error, &client),
         };
         without_body_if_head(request, response)
+    }
+}
+
+impl Config {
+    /// Whether whoever asks has to say first who it is: everybody who means us, once there are accounts. One
+    /// rule for all that is asked, as not every client begins at `/v2/`.
+    fn challenges(&self, asker: &Asker) -> bool {
+        self.auth.is_some() && asker.by_our_name && asker.is_anonymous()
     }
 }
 
@@ -168,7 +191,7 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
         };
-        let listed = match upstream.open_to_anonymous(&target.repository).await {
+        let listed = match self.puller.shows_repository(&upstream, &target.repository, &client.asker).await {
             Ok(true) => upstream.tags(&target.repository, query).await,
             Ok(false) => Err(UpstreamError::NotFound),
             Err(error) => Err(error),
@@ -185,14 +208,14 @@ impl Parts {
             tracing::error!("the store failed: {error}");
             return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
         }
-        let shown: Vec<_> = tags.iter().filter(|tag| self.shows(target, tag)).collect();
+        let shown: Vec<_> = tags.iter().filter(|tag| self.shows(target, tag, &client.asker)).collect();
         respond::tags(target.shown, &shown, answer.next.as_deref())
     }
 
-    fn shows(&self, target: &Target<'_>, tag: &Tag) -> bool {
-        self.puller.shows_tag(tag)
+    fn shows(&self, target: &Target<'_>, tag: &Tag, asker: &Asker) -> bool {
+        self.puller.shows_tag(tag, asker)
             && tag.artifact().is_none_or(|artifact| {
-                self.puller.shows_artifacts_of(&target.repository, &artifact.subject).unwrap_or(false)
+                self.puller.shows_artifacts_of(&target.repository, &artifact.subject, asker).unwrap_or(false)
             })
     }
 
@@ -201,8 +224,8 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
         };
-        let visible = match self.puller.shows_artifacts_of(&target.repository, digest) {
-            Ok(true) => upstream.open_to_anonymous(&target.repository).await,
+        let visible = match self.puller.shows_artifacts_of(&target.repository, digest, &client.asker) {
+            Ok(true) => self.puller.shows_repository(&upstream, &target.repository, &client.asker).await,
             Ok(false) => Ok(false),
             Err(refused) => return refusal::blob(target, digest, &refused),
         };

@@ -60,7 +60,8 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
         }
         for image in decided {
             session.go_on()?;
-            let asker = Asker { address: Ipv4Addr::LOCALHOST.into(), user_agent: "".into() };
+            let asker =
+                Asker { address: Ipv4Addr::LOCALHOST.into(), user_agent: "".into(), account: None, by_our_name: false };
             let ask = Ask { repository: repository.clone(), reference: Reference::Digest(image.digest), asker };
             let begun = clock.instant();
             let admitted = puller.manifest(&ask).await;

@@ -263,7 +263,7 @@ impl Api {
     }
 
     async fn fetched_manifest(&self, repository: Option<&Repository>, digest: &Digest) -> Option<Bytes> {
-        let fetch = self.puller.subject(repository?, digest);
+        let fetch = self.puller.subject(repository?, digest, self.config.auth.is_none());
         tokio::time::timeout(UPSTREAM_PATIENCE, fetch).await.ok().flatten()
     }
 

@@ -40,6 +40,8 @@ pub enum Action {
     /// A manifest was served under audit although nothing verified.
     Warned,
     Refused,
+    /// A manifest that nothing verifies was read by a signer's account, to be signed.
+    ReadToSign,
     Submitted,
     Promoted,
     Withdrawn,
@@ -114,6 +116,7 @@ impl Action {
             Self::Admitted => "admitted",
             Self::Warned => "warned",
             Self::Refused => "refused",
+            Self::ReadToSign => "read-to-sign",
             Self::Submitted => "submitted",
             Self::Promoted => "promoted",
             Self::Withdrawn => "withdrawn",

@@ -40,6 +40,9 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
             .unwrap_or(Level::Audit),
         metadata_max_age: max_age(&merged, "proxy.metadataMaxAge")?.unwrap_or(MaxAge::For(Duration::ZERO)),
         content_max_age: max_age(&merged, "proxy.contentMaxAge")?.unwrap_or(MaxAge::Forever),
+        registry_hosts: merged
+            .parsed("http.registryHosts", REGISTRY_HOSTS, |text| text.parse().ok())?
+            .unwrap_or_default(),
         upstream: upstreams::compose(&merged, &document.upstreams)?,
         store: store::Config::new(data_dir),
         trust_dir,
@@ -131,4 +134,5 @@ const DEFAULT_DATA_DIR: &str = "/data";
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_TTL: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_REMOVE_AFTER: Duration = Duration::from_secs(86_400);
+const REGISTRY_HOSTS: &str = "host names such as registry.example:5000, separated by commas";
 const DURATION: &str = "a duration such as 7d, 30h, 15m or 90s, or 0";

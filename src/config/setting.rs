@@ -83,7 +83,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("http.addr", "HTTP_ADDR"),
     Setting::new("http.tls.certificate", "HTTP_TLS_CERTIFICATE").never_empty(),
     Setting::new("http.tls.key", "HTTP_TLS_KEY").never_empty(),
-    Setting::new("http.registryHosts", "REGISTRY_HOSTS").list().not_yet(),
+    Setting::new("http.registryHosts", "REGISTRY_HOSTS").list(),
     Setting::new("http.trustedProxies", "TRUSTED_PROXIES").list(),
     Setting::new("http.allow", "ALLOWED_ADDRESSES").list().never_empty().not_yet(),
     Setting::in_file_only("http.cdn").only(&["false"]),

@@ -165,7 +165,6 @@ fn what_this_release_does_not_act_on_stops_the_start() {
         ("storage: {gcs: {bucket: x}}", "storage.gcs.bucket=x: this release does not act on it yet: leave it out"),
         ("storage: {maxAge: 5s}", "storage.maxAge=5s: this release does not act on it yet: leave it out"),
         ("auth: {token: {realm: x}}", "auth.token: this release does not act on it yet: leave it out"),
-        ("http: {registryHosts: [a, b]}", "http.registryHosts=a,b: this release does not act on it yet: leave it out"),
         ("http: {allow: 10.0.0.0/8}", "http.allow=10.0.0.0/8: this release does not act on it yet: leave it out"),
         ("http: {cdn: true}", "http.cdn=true: expected false: this release acts on nothing else yet"),
         ("cache: {maxSize: 20GiB}", "cache.maxSize=20GiB: expected 0: this release acts on nothing else yet"),
@@ -186,6 +185,10 @@ fn what_this_release_does_not_act_on_stops_the_start() {
 #[test]
 fn a_flaw_of_the_file_is_told_with_its_line() {
     for (text, expected) in [
+        (
+            "http:\n  registryHosts: [a, https://b]",
+            "2: http.registryHosts=a,https://b: expected host names such as registry.example:5000, separated by commas",
+        ),
         ("http:\n  adr: x", "2: unknown key http.adr: did you mean http.addr?"),
         ("htpp:\n  addr: x", "1: unknown key htpp: did you mean http?"),
         ("port: 80", "1: unknown key port: did you mean http.port?"),
@@ -268,6 +271,7 @@ storage: {backend: filesystem, DataDir: /srv/sig-repo}
 HTTP:
   addr: "127.0.0.1:9000"
   trustedProxies: [10.0.0.0/8, 192.0.2.1]
+  registryHosts: [registry.example, registry.example:5000]
 log: {level: warn}
 preview:
   ttl: 0

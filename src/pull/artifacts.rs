@@ -8,15 +8,29 @@ use crate::{
     policy::{Level, Reason, Statement},
 };
 
-use super::{Admitted, Ask, Blob, Puller, Refused};
+use super::{Admitted, Ask, Asker, Blob, Puller, Refused};
+
+/// Layers of artifacts that were served, which no image needs to name, and whether that was to everybody.
+pub(super) type ServedBlobs = quick_cache::sync::Cache<(Repository, Digest, bool), Blob>;
 
 /// The layers of an artifact are signatures and reports, not file systems.
 const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
 
 impl Puller {
-    /// Whether somebody without a role may know of this digest's signatures.
-    pub fn shows_artifacts_of(&self, repository: &Repository, subject: &Digest) -> Result<bool, Refused> {
-        if !self.isolation {
+    /// A layer of an artifact that was served a moment ago to somebody who saw no more than whoever asks.
+    pub(super) fn served_blob(&self, repository: &Repository, digest: &Digest, asker: &Asker) -> Option<Blob> {
+        let served = |anonymous| self.artifact_blobs.get(&(repository.clone(), *digest, anonymous));
+        served(true).or_else(|| (!asker.is_anonymous()).then(|| served(false)).flatten())
+    }
+
+    /// Whether whoever asks may know of this digest's signatures.
+    pub fn shows_artifacts_of(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        asker: &Asker,
+    ) -> Result<bool, Refused> {
+        if !self.hides_internal_from(asker) {
             return Ok(true);
         }
         let tags = self.store.tags_seen(repository, subject).map_err(|error| self.unreadable(error))?;
@@ -34,33 +48,40 @@ impl Puller {
         let upstream = self.upstream_of(&ask.repository)?;
         let statement = ungated();
         let artifact = tag.artifact().expect("the caller looked");
-        if !self.shows_artifacts_of(&ask.repository, &artifact.subject)? {
+        if !self.shows_artifacts_of(&ask.repository, &artifact.subject, &ask.asker)? {
             return Err(Refused { reason: Reason::Absent, statement });
         }
         let manifest = self
             .fetcher
-            .tag(&upstream, &ask.repository, tag)
+            .tag(&upstream, &ask.repository, tag, ask.asker.is_anonymous())
             .await
             .map_err(|error| Refused { reason: error.reason(), statement: statement.clone() })?;
         if manifest.is_artifact() || (manifest.is_index() && artifact.suffix.is_empty()) {
-            return self.artifact(ask, manifest);
+            return self.artifact(ask, manifest, &artifact.subject);
         }
         self.tag(ask, tag).await
     }
 
     /// Lets an artifact out without a verdict. It is no image: it writes no lineage and admits no child.
-    pub(super) fn artifact(&self, ask: &Ask, manifest: Arc<Manifest>) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let statement = ungated();
-        if let Some(subject) = &manifest.subject
-            && !self.shows_artifacts_of(&ask.repository, &subject.digest)?
-        {
-            return Err(Refused { reason: Reason::Absent, statement });
+    /// What is about an internal image is as hidden as the image, by every name it is asked for.
+    pub(super) fn artifact(
+        &self,
+        ask: &Ask,
+        manifest: Arc<Manifest>,
+        subject: &Digest,
+    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
+        let subjects = [Some(subject), manifest.subject.as_ref().map(|subject| &subject.digest)];
+        for subject in subjects.into_iter().flatten() {
+            if !self.shows_artifacts_of(&ask.repository, subject, &ask.asker)? {
+                return Err(Refused { reason: Reason::Absent, statement: ungated() });
+            }
         }
         let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
         if let ManifestKind::Image { config, layers } = &manifest.kind {
             for blob in [config].into_iter().chain(layers).filter(small) {
                 let allowed = Blob { digest: blob.digest, size: Some(blob.size) };
-                self.artifact_blobs.insert((ask.repository.clone(), blob.digest), allowed);
+                let anonymous = ask.asker.is_anonymous();
+                self.artifact_blobs.insert((ask.repository.clone(), blob.digest, anonymous), allowed);
             }
         }
         Ok(Admitted::new(manifest, None))

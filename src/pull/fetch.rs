@@ -85,8 +85,9 @@ impl Fetcher {
         upstream: &Upstream,
         repository: &Repository,
         tag: &Tag,
+        anonymous: bool,
     ) -> Result<Arc<Manifest>, FetchError> {
-        self.check_visible(upstream, repository).await?;
+        self.check_visible(upstream, repository, anonymous).await?;
         let now = self.clock.instant();
         if let Some(digest) = self.fresh_tag(repository, tag)
             && let Some(manifest) = self.held(&digest)?
@@ -118,8 +119,9 @@ impl Fetcher {
         upstream: &Upstream,
         repository: &Repository,
         digest: &Digest,
+        anonymous: bool,
     ) -> Result<Arc<Manifest>, FetchError> {
-        self.check_visible(upstream, repository).await?;
+        self.check_visible(upstream, repository, anonymous).await?;
         let reference = Reference::Digest(*digest);
         let seen = self.store.presence(repository, digest)?;
         if let (Some(seen), Some(manifest)) = (seen, self.held(digest)?) {
@@ -152,8 +154,14 @@ impl Fetcher {
         }
     }
 
-    async fn check_visible(&self, upstream: &Upstream, repository: &Repository) -> Result<(), FetchError> {
-        if upstream.open_to_anonymous(repository).await? { Ok(()) } else { Err(FetchError::Invisible) }
+    /// Our credentials are nobody's way in who has none himself.
+    pub(super) async fn check_visible(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        anonymous: bool,
+    ) -> Result<(), FetchError> {
+        if !anonymous || upstream.open_to_anonymous(repository).await? { Ok(()) } else { Err(FetchError::Invisible) }
     }
 
     pub(super) fn held(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, FetchError> {

@@ -13,6 +13,23 @@ use crate::oci::{Digest, Repository, Tag};
 pub struct Asker {
     pub address: IpAddr,
     pub user_agent: Arc<str>,
+    /// Whose credentials came along, if they were right.
+    pub account: Option<Arc<str>>,
+    /// Whether it means us, and not the registry that we stand in for: see `registry::RegistryHosts`.
+    pub by_our_name: bool,
+}
+
+impl Asker {
+    /// Nobody's credentials came along, so nothing is shown that is not for everybody.
+    pub fn is_anonymous(&self) -> bool {
+        self.account.is_none()
+    }
+
+    /// A signer reads a manifest by our own name before there is a signature, to make it. A mirror's
+    /// client never does, whatever its credentials: it would run what it gets.
+    pub(super) fn may_read_to_sign(&self) -> bool {
+        self.by_our_name && self.account.is_some()
+    }
 }
 
 /// Which tag an asker came by to a digest.
@@ -72,7 +89,12 @@ mod tests {
         let recent = RecentTags::new();
         let repository = Repository::new(&"docker.io".parse().unwrap(), "a/b").unwrap();
         let digest = Digest::sha256(b"x");
-        let asker = |address: &str, agent: &str| Asker { address: address.parse().unwrap(), user_agent: agent.into() };
+        let asker = |address: &str, agent: &str| Asker {
+            address: address.parse().unwrap(),
+            user_agent: agent.into(),
+            account: None,
+            by_our_name: false,
+        };
         let (me, tag) = (asker("192.0.2.1", "docker/1"), "v1".parse::<Tag>().unwrap());
         let now = crate::clock::Clock::system().instant();
         recent.asked(&repository, &digest, &me, &tag, now);

@@ -58,8 +58,11 @@ pub(super) struct Standings {
     /// Whether internal images are hidden from whoever has no role.
     pub(super) isolation: bool,
     pub(super) clock: Clock,
-    cached: Cache<(Repository, Digest, Option<Tag>), Arc<Standing>>,
+    cached: Cache<Asked, Arc<Standing>>,
 }
+
+/// What a verdict was asked for by, and whether by somebody from whom internal images are hidden.
+type Asked = (Repository, Digest, Option<Tag>, bool);
 
 /// A verdict on one digest, with what it rests on.
 #[derive(Debug, Clone)]
@@ -130,9 +133,11 @@ impl Standings {
         repository: &Repository,
         tag: &Tag,
         subject: Subject<'_>,
+        asker: &Asker,
     ) -> Result<Arc<Standing>, StoreError> {
         let digest = &subject.digest;
-        let key = (repository.clone(), *digest, Some(tag.clone()));
+        let hidden = self.hides_internal_from(asker);
+        let key = (repository.clone(), *digest, Some(tag.clone()), hidden);
         if let Some(standing) = self.current(&key) {
             return Ok(standing);
         }
@@ -141,11 +146,11 @@ impl Standings {
         let seen = self.store.tags_seen(repository, digest)?;
         let class = class_of(tag, &seen, &judgement);
         let statement = policy.statement_for(class);
-        let mut decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, None);
+        let mut decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, None, hidden);
         if self.wants_search(&decision, statement) {
             let failure = self.search(repository, digest, statement).await;
             judgement = self.judgement(repository, subject).await?;
-            decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, failure);
+            decision = self.decide(statement, class, |judged| judged.bears_on(tag), &judgement, failure, hidden);
         }
         let internal = class == Some(TagType::Internal);
         let standing = self.standing(statement.clone(), decision, internal, &judgement, class, basis, None);
@@ -178,28 +183,29 @@ impl Standings {
         let digest = subject.digest;
         Box::pin(async move {
             if let Some(tag) = self.recent.tag(repository, &digest, asker, step, self.clock.instant()) {
-                let standing = self.of_tag(policy, repository, &tag, subject).await?;
+                let standing = self.of_tag(policy, repository, &tag, subject, asker).await?;
                 return Ok(Arc::new(Standing { shared: false, ..(*standing).clone() }));
             }
-            let key = (repository.clone(), digest, None);
+            let hidden = self.hides_internal_from(asker);
+            let key = (repository.clone(), digest, None, hidden);
             if let Some(standing) = self.current(&key) {
                 return Ok(standing);
             }
             let basis = self.basis(repository, &digest);
             let mut judgement = self.judgement(repository, subject).await?;
             let known = self.known(policy, repository, digest, &judgement, asker, step, depth).await?;
-            let unread = self.learn_tags(repository, &known).await?;
+            let unread = if hidden { self.learn_tags(repository, &known).await? } else { None };
             let (statement, internal) = match unread {
                 Some(_) => (policy.unknown_digest(), true),
                 None => self.statement_of(policy, repository, &known)?,
             };
-            let mut decision = self.decide_known(policy, &statement, &known, &judgement, None);
+            let mut decision = self.decide_known(policy, &statement, &known, &judgement, None, hidden);
             if self.wants_search(&decision, &statement) {
                 let failure = self.search(repository, &digest, &statement).await;
                 judgement = self.judgement(repository, subject).await?;
-                decision = self.decide_known(policy, &statement, &known, &judgement, failure);
+                decision = self.decide_known(policy, &statement, &known, &judgement, failure, hidden);
             }
-            if internal && self.isolation {
+            if internal && hidden {
                 decision = Decision::Refused(Reason::Invisible);
             }
             if let Some(unread) = unread {
@@ -257,7 +263,7 @@ impl Standings {
     /// Where internal images are hidden, a digest of which nothing is known is public only if the
     /// repository has no internal tags: its list is read. What could not be read could be internal.
     async fn learn_tags(&self, repository: &Repository, known: &Known) -> Result<Option<Inconclusive>, StoreError> {
-        if !self.isolation || !known.tags.is_empty() || !known.parents.is_empty() {
+        if !known.tags.is_empty() || !known.parents.is_empty() {
             return Ok(None);
         }
         let Some(upstream) = self.upstreams.of(repository.registry()) else { return Ok(None) };
@@ -309,6 +315,7 @@ impl Standings {
         known: &Known,
         judgement: &Judgement,
         failure: Option<Inconclusive>,
+        hidden: bool,
     ) -> Decision {
         // A parent admits by what it was verified under: one served under audit admits nothing that
         // an enforced tag or parent knows.
@@ -328,7 +335,7 @@ impl Standings {
             .collect();
         let mut refusal = None;
         for (tag, class) in candidates {
-            match self.decide(statement, *class, |judged| judged.bears_on(tag), judgement, failure) {
+            match self.decide(statement, *class, |judged| judged.bears_on(tag), judgement, failure, hidden) {
                 verified @ (Decision::Verified(_) | Decision::Skipped) => return verified,
                 other => refusal = refusal.or(Some(other)),
             }
@@ -337,7 +344,7 @@ impl Standings {
             Some(refusal) => refusal,
             None => {
                 let of_parent = known.parents.iter().find_map(|(_, parent)| parent.decision.reason());
-                let own = self.decide(statement, None, |judged| judged.tag().is_none(), judgement, failure);
+                let own = self.decide(statement, None, |judged| judged.tag().is_none(), judgement, failure, hidden);
                 match (own, of_parent) {
                     // What its index lacks says more than that it has no signature of its own.
                     (Decision::Refused(Reason::Unsigned), Some(reason)) => Decision::Refused(reason.clone()),
@@ -354,8 +361,9 @@ impl Standings {
         bears: impl Fn(&Judged) -> bool,
         judgement: &Judgement,
         failure: Option<Inconclusive>,
+        hidden: bool,
     ) -> Decision {
-        if class == Some(TagType::Internal) && self.isolation {
+        if class == Some(TagType::Internal) && hidden {
             return Decision::Refused(Reason::Invisible);
         }
         let now = self.clock.now();
@@ -367,6 +375,10 @@ impl Standings {
             .chain(failure.map(Finding::Unknown))
             .collect();
         statement.decide(&findings)
+    }
+
+    fn hides_internal_from(&self, asker: &Asker) -> bool {
+        self.isolation && asker.is_anonymous()
     }
 
     fn wants_search(&self, decision: &Decision, statement: &Statement) -> bool {
@@ -444,7 +456,7 @@ impl Standings {
     }
 
     /// The verdict that is kept, if everything it rests on is as it was.
-    fn current(&self, key: &(Repository, Digest, Option<Tag>)) -> Option<Arc<Standing>> {
+    fn current(&self, key: &Asked) -> Option<Arc<Standing>> {
         let standing = self.cached.get(key)?;
         self.holds(&standing).then_some(standing)
     }
@@ -456,7 +468,7 @@ impl Standings {
             && standing.basis.rows.iter().all(|generation| self.store.is_current(*generation))
     }
 
-    fn keep(&self, key: (Repository, Digest, Option<Tag>), standing: &Arc<Standing>) {
+    fn keep(&self, key: Asked, standing: &Arc<Standing>) {
         self.cached.insert(key, standing.clone());
     }
 }

@@ -1,8 +1,13 @@
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::{Method, Request, header};
 
 use crate::{pull::Asker, telemetry::Peer};
+
+use super::Config;
 
 /// Who asks, as far as the form of an answer depends on it. A decision never does.
 #[derive(Debug, Clone)]
@@ -35,21 +40,28 @@ const NO_MIRRORS: [&str; 8] =
 const MAX_USER_AGENT: usize = 256;
 
 impl Client {
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
+    pub(super) fn of<B>(request: &Request<B>, config: &Config) -> Self {
         let peer = request.extensions().get::<Peer>();
         Self {
             family: Family::of(user_agent(request)),
             // Without a peer nothing is known of the way, so the form that survives every way is taken.
             behind_hop: peer.is_none_or(|peer| peer.behind_hop),
             head: request.method() == Method::HEAD,
-            asker: asker(request),
+            asker: asker(request, config),
         }
     }
 }
 
-pub(super) fn asker<B>(request: &Request<B>) -> Asker {
+pub(super) fn asker<B>(request: &Request<B>, config: &Config) -> Asker {
     let address = request.extensions().get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client);
-    Asker { address, user_agent: user_agent(request).into() }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    Asker {
+        address,
+        user_agent: user_agent(request).into(),
+        // Wrong ones are as good as none: what came to a mirror was meant for somebody else.
+        account: config.auth.as_ref().and_then(|auth| auth.account(request.headers())).map(Arc::from),
+        by_our_name: host.is_some_and(|host| config.hosts.has(host)),
+    }
 }
 
 fn user_agent<B>(request: &Request<B>) -> &str {

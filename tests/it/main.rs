@@ -12,6 +12,7 @@ mod disk;
 mod doctor;
 mod drain;
 mod expiry;
+mod faces;
 mod layers;
 mod lying_upstream;
 mod openapi;

@@ -8,7 +8,8 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use sig_repo::{
-    api::{self, BasicAuth},
+    access::BasicAuth,
+    api,
     audit::Audit,
     clock::Clock,
     policy::{Level, TrustPolicy},
@@ -103,7 +104,7 @@ impl Setup {
         let config = api::Config {
             canonical: "docker.io".parse().unwrap(),
             preview_ttl: self.preview_ttl,
-            auth: self.auth.then(|| BasicAuth::new("admin", "secure-pass").unwrap()),
+            auth: self.auth.then(|| Arc::new(BasicAuth::new("admin", "secure-pass").unwrap())),
         };
         let api = api::Api::new(config, store.clone(), judge, trusted.clone(), Arc::new(puller), audit, clock.clone());
         Api {

@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) auth: Option<(&'static str, &'static str)>,
     pub(crate) metadata_max_age: Duration,
     pub(crate) trusted_proxies: Vec<&'static str>,
+    pub(crate) registry_hosts: &'static str,
     pub(crate) keys: Vec<(&'static str, String)>,
 }
 
@@ -65,6 +66,7 @@ impl Setup {
             auth: None,
             metadata_max_age: Duration::ZERO,
             trusted_proxies: Vec::new(),
+            registry_hosts: "",
             keys: Vec::new(),
         }
     }
@@ -147,7 +149,8 @@ impl Mirror {
     }
 
     fn config(&self) -> Config {
-        let Setup { upstreams, level, ttl, auth, metadata_max_age, trusted_proxies, .. } = self.setup.clone();
+        let Setup { upstreams, level, ttl, auth, metadata_max_age, trusted_proxies, registry_hosts, .. } =
+            self.setup.clone();
         let mut upstreams = upstreams.into_iter();
         Config {
             server: server::Config {
@@ -170,6 +173,7 @@ impl Mirror {
             preview: Preview { ttl, remove_after: Duration::from_secs(24 * 3600) },
             auth: auth.map(|(user, password)| Basic { user: user.into(), password: password.to_owned().into() }),
             policy_default: level,
+            registry_hosts: registry_hosts.parse().unwrap(),
             trust_dir: self.trust_dir(),
             metadata_max_age: MaxAge::For(metadata_max_age),
             content_max_age: MaxAge::Forever,

@@ -29,7 +29,7 @@ impl BasicAuth {
     }
 
     /// The account whose user and password these headers carry.
-    pub(super) fn account(&self, headers: &HeaderMap) -> Option<&str> {
+    pub fn account(&self, headers: &HeaderMap) -> Option<&str> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return None };
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;

@@ -1,6 +1,7 @@
 //! The only place where the parts meet: they are built here, their background work is started here,
 //! and here is the order in which they end.
 
+mod explain;
 mod process;
 mod service;
 mod sweep;
@@ -26,6 +27,7 @@ use crate::{
     upstream::{self, UpstreamSetupError, Upstreams},
 };
 
+pub use self::explain::{Explanation, Refused, explain};
 pub use self::process::{ServeError, serve};
 use self::service::Service;
 
@@ -88,27 +90,8 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     }
     say_what_is_open(&config);
     let (metrics, drain) = (Metrics::new(), Drain::new());
-    let (store, writers) = Store::open(&config.store, clock.clone())?;
-    let writers = writers
-        .into_iter()
-        .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(StartError::Thread)?;
-
-    let trusted = Arc::new(Trusted::new(files, store.clone(), clock.clone())?);
-    let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(&metrics))?);
-    let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
-    let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
-    let (puller, searches) = Puller::new(
-        settings(&config),
-        store.clone(),
-        judge.clone(),
-        trusted.clone(),
-        upstreams,
-        audit.clone(),
-        clock.clone(),
-    );
-    let puller = Arc::new(puller);
+    let Parts { store, writers, trusted, judge, audit, puller, searches } =
+        Parts::build(&config, files, &metrics, clock.clone())?;
     let canonical = config.upstream.default.name.clone();
     let auth = config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret()));
     let auth = auth.transpose()?.map(Arc::new);
@@ -141,6 +124,42 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     let serving = tokio::spawn(serving);
     tracing::info!(%addr, "listening on {addr}");
     Ok(Running { addr, drain, serving })
+}
+
+/// What decides, and what it decides by.
+struct Parts {
+    store: Store,
+    writers: Vec<thread::JoinHandle<()>>,
+    trusted: Arc<Trusted>,
+    judge: Arc<Judge>,
+    audit: Arc<Audit>,
+    puller: Arc<Puller>,
+    searches: Searches,
+}
+
+impl Parts {
+    fn build(config: &Config, files: TrustFiles, metrics: &Metrics, clock: Clock) -> Result<Self, StartError> {
+        let (store, writers) = Store::open(&config.store, clock.clone())?;
+        let writers = writers
+            .into_iter()
+            .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StartError::Thread)?;
+        let trusted = Arc::new(Trusted::new(files, store.clone(), clock.clone())?);
+        let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(metrics))?);
+        let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
+        let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
+        let (puller, searches) = Puller::new(
+            settings(config),
+            store.clone(),
+            judge.clone(),
+            trusted.clone(),
+            upstreams,
+            audit.clone(),
+            clock,
+        );
+        Ok(Self { store, writers, trusted, judge, audit, puller: Arc::new(puller), searches })
+    }
 }
 
 impl Running {

@@ -7,19 +7,22 @@ mod clock;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod image;
 mod roots;
 mod serve;
 mod server;
 mod signatures;
 mod signers;
 mod submit;
+mod verify;
+mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// A signature repository for container images, and the registry mirror that enforces it.
 ///
@@ -49,6 +52,8 @@ enum Command {
     Clock(clock::Options),
     /// Show the whole thing on this machine: a sample registry, the mirror, a signed and an unsigned image
     Demo(demo::Options),
+    /// Say whether an image is signed by somebody trusted, and by which evidence
+    Verify(verify::Options),
     /// Submit a signature to a server, or make one and submit it
     Submit(Box<submit::Options>),
     /// List or withdraw the signatures of an image
@@ -69,6 +74,9 @@ pub fn run() -> ExitCode {
         Command::Healthcheck => healthcheck::run(file),
         Command::Clock(options) => clock::run(file, &options),
         Command::Demo(options) => demo::run(&options),
+        Command::Verify(options) => {
+            return verify::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
         Command::Submit(options) => submit::run(&options),
         Command::Signatures(options) => signatures::run(&options),
         Command::Signers(options) => signers::run(&options),
@@ -92,9 +100,8 @@ fn configuration(file: Option<PathBuf>) -> Result<Config, anyhow::Error> {
 }
 
 /// A secret that a command takes from the environment, where no list of processes shows it.
-#[expect(clippy::disallowed_methods, reason = "it is for one command, no setting of the server")]
 fn secret(variable: &str) -> Option<String> {
-    std::env::var(variable).ok()
+    config::variable_of_process(variable)?.into_string().ok()
 }
 
 /// Asks a server from a command that does nothing else meanwhile.
@@ -107,12 +114,14 @@ fn block_on<T>(asking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 fn print(options: &server::ServerOptions, answer: &Value, words: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
     match options.json {
         true => println!("{}", serde_json::to_string_pretty(answer)?),
-        // Labels are other people's text: no control character of theirs reaches the terminal.
-        false => {
-            println!("{}", words(answer).replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}"))
-        }
+        false => println!("{}", printable(&words(answer))),
     }
     Ok(())
+}
+
+/// Labels are other people's text: no control character of theirs reaches the terminal.
+fn printable(text: &str) -> String {
+    text.replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}")
 }
 
 /// The error and its causes, as far as it does not say them itself.

@@ -7,6 +7,7 @@
 mod admitted;
 mod artifacts;
 mod discovery;
+mod explain;
 mod fetch;
 mod judge;
 mod recent;
@@ -33,6 +34,7 @@ use crate::{
 };
 
 pub use self::admitted::Admitted;
+pub use self::explain::Explanation;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::recent::Asker;
 pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};

@@ -14,8 +14,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use self::private_key::PrivateKey;
-use super::server::{Server, ServerOptions};
-use crate::oci::{Digest, RegistryName, Repository, Tag};
+use super::{
+    image::{DOCKER_HUB, Image},
+    server::{Server, ServerOptions},
+};
+use crate::oci::{Digest, Repository, Tag};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -85,13 +88,6 @@ pub(super) struct Options {
     server: ServerOptions,
 }
 
-#[derive(Debug, Clone)]
-struct Image {
-    repository: Option<Repository>,
-    tag: Option<Tag>,
-    digest: Digest,
-}
-
 /// Says what became of it on standard output.
 pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
     let submission = submission(options)?;
@@ -107,7 +103,9 @@ pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
 }
 
 fn submission(options: &Options) -> anyhow::Result<Value> {
-    let Image { repository, tag, digest } = &options.image;
+    let Image { tag, .. } = &options.image;
+    let digest = &options.image.digest.expect("it was looked for");
+    let repository = options.image.repository(&DOCKER_HUB.parse()?);
     let tag =
         options.tag.as_ref().or(tag.as_ref()).context("the signature is for a tag: name one in IMAGE or by --tag")?;
     let (signature, payload) = match (&options.sign_with, &options.signature) {
@@ -165,21 +163,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn image(text: &str) -> Result<Image, String> {
-    let (name, digest) = text.rsplit_once('@').map_or((None, text), |(name, digest)| (Some(name), digest));
-    let digest = digest.parse().map_err(|error| format!("expected [REPOSITORY[:TAG]@]DIGEST: {error}"))?;
-    let Some(name) = name else { return Ok(Image { repository: None, tag: None, digest }) };
-    // A colon before the last slash is a port's.
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (name, None),
-    };
-    let hub: RegistryName = DOCKER_HUB.parse().map_err(|error| format!("{error}"))?;
-    let repository = Repository::parse(path, &hub).map_err(|error| format!("{path:?} is no repository: {error}"))?;
-    let tag = tag.map(str::parse).transpose().map_err(|error| format!("{name:?} ends in no tag: {error}"))?;
-    Ok(Image { repository: Some(repository), tag, digest })
+    let image: Image = text.parse()?;
+    match image.digest {
+        Some(_) => Ok(image),
+        None => Err("expected [REPOSITORY[:TAG]@]DIGEST: what is signed is a digest".to_owned()),
+    }
 }
-
-const DOCKER_HUB: &str = "docker.io";
 
 const AFTER_HELP: &str = "\
 Sign and submit in one step, as a CI job would:

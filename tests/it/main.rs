@@ -23,4 +23,5 @@ mod signatures_api;
 mod signers_api;
 mod support;
 mod upstream;
+mod verify_command;
 mod wire_errors;

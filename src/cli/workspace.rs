@@ -1,7 +1,6 @@
-//! The fresh directory that a demo works in, and that goes with it.
+//! The fresh directory that a command works in, and that goes with it.
 
 use std::{
-    ffi::OsStr,
     fs::{self, DirBuilder, OpenOptions},
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -10,16 +9,20 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 
+use crate::config;
+
 /// A directory of our own: made by us, readable by us only, removed with everything in it.
 pub(super) struct Workspace {
     dir: PathBuf,
 }
 
 impl Workspace {
-    pub(super) fn create(parent: &OsStr) -> anyhow::Result<Self> {
+    /// `command` is a part of its name.
+    pub(super) fn create(command: &str) -> anyhow::Result<Self> {
+        let parent = config::variable_of_process("TMPDIR").unwrap_or_else(|| "/tmp".into());
         let mut random = [0_u8; 8];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("no randomness"))?;
-        let dir = Path::new(parent).join(format!("sig-repo-demo-{}", hex::encode(random)));
+        let dir = Path::new(&parent).join(format!("sig-repo-{command}-{}", hex::encode(random)));
         let private = |path: &Path| {
             DirBuilder::new().mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))
         };
@@ -53,7 +56,7 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(path = %self.dir.display(), "the demo's directory stays: {error}");
+            tracing::warn!(path = %self.dir.display(), "the directory stays: {error}");
         }
     }
 }

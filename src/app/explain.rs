@@ -22,11 +22,12 @@ pub async fn explain(
     clock: Clock,
 ) -> Result<Result<Explanation, Refused>, StartError> {
     config.store.data_dir = directory.to_owned();
-    // Whoever may run this may see what the server would hide from strangers.
-    config.auth = None;
     let files = TrustFiles::read(&config.trust_dir)?;
     let parts = Parts::build(&config, files, &Metrics::new(), clock)?;
-    let asker = Asker { address: Ipv4Addr::LOCALHOST.into(), user_agent: "sig-repo".into() };
+    // Whoever may run this may see what the server would hide from strangers.
+    let account = Some("operator".into());
+    let asker =
+        Asker { address: Ipv4Addr::LOCALHOST.into(), user_agent: "sig-repo".into(), account, by_our_name: false };
     let explained = parts.puller.explain(&Ask { repository, reference, asker }).await;
     parts.store.close();
     Ok(explained)

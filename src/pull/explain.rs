@@ -27,9 +27,10 @@ impl Puller {
     pub async fn explain(&self, ask: &Ask) -> Result<Explanation, Refused> {
         let Ask { repository, reference, .. } = ask;
         let upstream = self.upstream_of(repository)?;
+        let anonymous = ask.asker.is_anonymous();
         let fetched = match reference {
-            Reference::Tag(tag) => self.fetcher.tag(&upstream, repository, tag).await,
-            Reference::Digest(digest) => self.fetcher.digest(&upstream, repository, digest).await,
+            Reference::Tag(tag) => self.fetcher.tag(&upstream, repository, tag, anonymous).await,
+            Reference::Digest(digest) => self.fetcher.digest(&upstream, repository, digest, anonymous).await,
         };
         let broken = |reason| Refused { reason, statement: self.statement_when_broken(reference) };
         let manifest = fetched.map_err(|error| broken(error.reason()))?;
@@ -54,7 +55,7 @@ impl Puller {
     async fn standing_of(&self, ask: &Ask, subject: Subject<'_>) -> Result<Arc<Standing>, Refused> {
         match &ask.reference {
             Reference::Tag(tag) => {
-                let standing = self.standings.of_tag(&self.policy, &ask.repository, tag, subject).await;
+                let standing = self.standings.of_tag(&self.policy, &ask.repository, tag, subject, &ask.asker).await;
                 standing.map_err(|error| self.unreadable(error))
             }
             Reference::Digest(_) => self.standing_of_digest(ask, subject.digest, subject.manifest).await,

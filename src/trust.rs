@@ -11,6 +11,7 @@ mod envelope;
 mod fixtures;
 mod integers;
 mod key;
+mod openpgp;
 mod outcome;
 mod root;
 mod signer;
@@ -22,6 +23,7 @@ pub use self::envelope::{
     MAX_SIGNATURE_BYTES, UnknownFormat,
 };
 pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
+pub use self::openpgp::{Fingerprint, OpenPgpFlaw, OpenPgpKey, OpenPgpKeyError, OpenPgpRejection};
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
 pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};

@@ -38,13 +38,14 @@ use self::new_signer::SignerCredential;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignerRecord {
     pub name: String,
-    /// For a key the SHA-256 of its SubjectPublicKeyInfo.
+    /// For a key the SHA-256 of its SubjectPublicKeyInfo, for an OpenPGP key that of its primary key's packet.
     #[schema(value_type = String, example = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     pub id: SignerId,
     /// Which of the members of a new signer it has.
     #[schema(value_type = String, example = "public_key")]
     pub kind: &'static str,
-    /// The same as `id`; of a key as `openssl pkey -pubin -outform DER | openssl dgst -sha256 -c` prints it.
+    /// As its tools show it: of a key what `openssl pkey -pubin -outform DER | openssl dgst -sha256 -c` prints,
+    /// of an OpenPGP key what `gpg` does.
     pub fingerprint: String,
     /// Of a key.
     #[schema(value_type = Option<String>, required = true, example = "ecdsa-p256")]
@@ -238,7 +239,7 @@ impl SignerRecord {
             name: signer.name.clone(),
             id,
             kind: signer.credential.kind(),
-            fingerprint: id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+            fingerprint: signer.credential.fingerprint(),
             algorithm: signer.credential.algorithm(),
             credential: signer.credential.to_members(),
             origin: signer.origin,

@@ -158,12 +158,12 @@ impl Judge {
         let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
         let reliance = Reliance::new(generation, signatures.iter().map(|judged| &judged.outcome));
         let judgement = Arc::new(Judgement {
-            signatures,
             rows,
-            until: self.next_change(&reliance),
+            until: self.next_change(&reliance, &signatures),
             reliance: Arc::new(reliance),
             with_manifest: manifest.is_some(),
             complete,
+            signatures,
         });
         self.cached.insert(key, judgement.clone());
         Ok(judgement)
@@ -187,7 +187,7 @@ impl Judge {
         let judged = judged.into_iter().next().expect("one candidate gives one outcome");
         if !matches!(judged.outcome, Outcome::Unknown(_)) {
             let reliance = Reliance::new(generation, [&judged.outcome]);
-            let until = self.next_change(&reliance);
+            let until = self.next_change(&reliance, [&judged]);
             let kept = JudgedRecord { judged: judged.clone(), rows, reliance, until, with_manifest };
             self.records.insert(record.id.clone(), Arc::new(kept));
         }
@@ -223,8 +223,10 @@ impl Judge {
         .unwrap_or((Outcome::Unknown(Inconclusive::BudgetSpent), Vec::new()))
     }
 
-    fn next_change(&self, reliance: &Reliance) -> Option<Timestamp> {
-        self.trusted.root().next_change(self.clock.now(), |signer| reliance.is_on(signer))
+    /// The next instant at which one of these, or a signer they rest on, may be worth something else.
+    fn next_change<'a>(&self, reliance: &Reliance, judged: impl IntoIterator<Item = &'a Judged>) -> Option<Timestamp> {
+        let of_signers = self.trusted.root().next_change(self.clock.now(), |signer| reliance.is_on(signer));
+        judged.into_iter().filter_map(|judged| judged.outcome.until()).chain(of_signers).min()
     }
 
     async fn verify(

@@ -14,8 +14,9 @@ use serde::Serialize;
 pub use self::strict_json::JsonFlaw;
 pub(super) use self::{
     raw::RawSignature,
-    simple_signing::{Claim, SimpleSigning},
+    simple_signing::{Claim, ClaimType, SignedReference, SimpleSigning},
 };
+use super::openpgp::{OpenPgpFlaw, SignedMessage};
 
 /// Larger signatures are refused before they are looked at.
 pub const MAX_SIGNATURE_BYTES: usize = 1 << 20;
@@ -63,6 +64,7 @@ pub struct Envelope {
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Detached(Detached),
+    OpenPgp(SignedMessage),
 }
 
 /// A signature by one key, and nothing that says which.
@@ -102,6 +104,12 @@ pub enum Flaw {
     PayloadCritical,
     #[error("the simple-signing payload's docker-manifest-digest is not a digest")]
     PayloadDigest,
+    #[error("the simple-signing payload's docker-reference is not the name of an image")]
+    PayloadReference,
+    #[error("a signature of this format holds what it is over; no payload is expected beside it")]
+    PayloadBeside,
+    #[error(transparent)]
+    OpenPgp(#[from] OpenPgpFlaw),
 }
 
 impl Envelope {
@@ -141,12 +149,20 @@ impl Envelope {
             Format::Raw | Format::SimpleSigning => {
                 let signature = RawSignature::der(signature).or_else(|| RawSignature::by_length(signature));
                 let signature = signature.ok_or(Flaw::NotASignature)?;
-                let payload = payload.map(SimpleSigning::parse).transpose()?;
+                let payload = payload.map(|payload| SimpleSigning::parse(payload, ClaimType::Cosign)).transpose()?;
                 if payload.is_none() && format == Format::SimpleSigning {
                     return Err(Flaw::PayloadMissing.into());
                 }
                 let normalised_hash = normalised_hash(&signature, payload.as_ref(), annotations);
                 Ok(Self { content: Content::Detached(Detached { signature, payload }), normalised_hash })
+            }
+            Format::OpenPgp if payload.is_some() => Err(Flaw::PayloadBeside.into()),
+            Format::OpenPgp => {
+                let message = SignedMessage::parse(signature)?;
+                let mut hasher = Context::new(&SHA256);
+                message.normalise_into(&mut hasher);
+                let normalised_hash = finished(hasher);
+                Ok(Self { content: Content::OpenPgp(message), normalised_hash })
             }
             format => Err(EnvelopeError::Unsupported { format }),
         }
@@ -156,6 +172,7 @@ impl Envelope {
         match &self.content {
             Content::Detached(Detached { payload: Some(_), .. }) => Format::SimpleSigning,
             Content::Detached(Detached { payload: None, .. }) => Format::Raw,
+            Content::OpenPgp(_) => Format::OpenPgp,
         }
     }
 
@@ -207,9 +224,11 @@ fn normalised_hash(signature: &RawSignature, payload: Option<&SimpleSigning>, an
         hasher.update(digest(&SHA256, key.as_bytes()).as_ref());
         hasher.update(digest(&SHA256, value.as_bytes()).as_ref());
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(hasher.finish().as_ref());
-    hash
+    finished(hasher)
+}
+
+fn finished(hasher: Context) -> [u8; 32] {
+    hasher.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 impl Format {

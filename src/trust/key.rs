@@ -105,7 +105,7 @@ impl PublicKey {
         }
     }
 
-    fn from_der(der: Vec<u8>) -> Result<Self, KeyError> {
+    pub(super) fn from_der(der: Vec<u8>) -> Result<Self, KeyError> {
         let spki = SubjectPublicKeyInfoRef::from_der(&der).map_err(|_| KeyError::Encoding)?;
         // One key in two encodings would have two ids, and revoking one would leave the other.
         if spki.to_der().map_err(|_| KeyError::Encoding)? != der {
@@ -284,9 +284,9 @@ const RSA: [&dyn VerificationAlgorithm; 3] = [
     &signature::RSA_PKCS1_2048_8192_SHA512,
 ];
 
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(super) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(super) const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(super) const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+pub(super) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");

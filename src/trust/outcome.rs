@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{EnvelopeError, Format, SignerIdentity};
-use crate::oci::Digest;
+use super::{EnvelopeError, Format, OpenPgpRejection, SignerIdentity};
+use crate::oci::{Digest, Repository};
 
 /// What looking at one signature found. "Could not tell" is never served as either of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +47,12 @@ pub enum Rejection {
     Unsupported { format: Format },
     #[error("the signature is over {found}")]
     SubjectMismatch { found: Digest },
-    #[error("the signed payload is not of type 'cosign container image signature'")]
+    #[error("the signed payload is not of the type that a signature of this format has")]
     PayloadType,
+    #[error("the signature is for the repository {found}")]
+    RepositoryMismatch { found: Repository },
+    #[error("{0}")]
+    OpenPgp(OpenPgpRejection),
     #[error("the signer '{name}' is revoked")]
     SignerRevoked { name: String },
     #[error("the signer '{name}' counts from {from} on")]
@@ -93,19 +97,30 @@ impl Outcome {
         }
     }
 
+    /// The first instant at which time alone may turn this into something else; a change of the signers
+    /// may do so earlier.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Verified(verified) => verified.until,
+            Self::Rejected(Rejection::OpenPgp(rejection)) => rejection.until(),
+            Self::Rejected(_) | Self::Unknown(_) => None,
+        }
+    }
+
     pub fn is_verified(&self) -> bool {
         matches!(self, Self::Verified(_))
     }
 }
 
 impl Rejection {
-    /// Every code there is, for whoever documents them.
-    pub const CODES: [&'static str; 10] = [
+    /// Every code there is, for whoever documents them, beside those of one format.
+    pub const CODES: [&'static str; 11] = [
         "no-trusted-key",
         "malformed-signature",
         "unsupported-format",
         "subject-mismatch",
         "payload-type",
+        "repository-mismatch",
         "signer-revoked",
         "signer-not-yet-valid",
         "signer-expired",
@@ -120,6 +135,8 @@ impl Rejection {
             Self::Unsupported { .. } => "unsupported-format",
             Self::SubjectMismatch { .. } => "subject-mismatch",
             Self::PayloadType => "payload-type",
+            Self::RepositoryMismatch { .. } => "repository-mismatch",
+            Self::OpenPgp(rejection) => rejection.code(),
             Self::SignerRevoked { .. } => "signer-revoked",
             Self::SignerNotYetValid { .. } => "signer-not-yet-valid",
             Self::SignerExpired { .. } => "signer-expired",

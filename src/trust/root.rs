@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Credential, PublicKey, Rejection, Signer, SignerId, SignerIdentity};
+use super::{Credential, OpenPgpKey, PublicKey, Rejection, Signer, SignerId, SignerIdentity};
 
 /// Whom we believe at some moment: immutable, replaced whole.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +51,10 @@ impl TrustRoot {
         self.signers
             .iter()
             .filter(|signer| counts(signer.id()))
-            .flat_map(|signer| [signer.not_before, signer.not_after, signer.revoked_at])
+            .flat_map(|signer| {
+                let of_credential = signer.credential.next_change(after);
+                [signer.not_before, signer.not_after, signer.revoked_at, of_credential]
+            })
             .flatten()
             .filter(|change| *change > after)
             .min()
@@ -63,7 +66,18 @@ impl TrustRoot {
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        self.credentials().map(|Credential::PublicKey(key)| key)
+        self.credentials().filter_map(|credential| match credential {
+            Credential::PublicKey(key) => Some(key),
+            Credential::OpenPgp(_) => None,
+        })
+    }
+
+    /// Every copy of every key: they may differ in what their owners have said since.
+    pub(super) fn openpgp_keys(&self) -> impl Iterator<Item = &OpenPgpKey> {
+        self.signers.iter().filter_map(|signer| match &signer.credential {
+            Credential::OpenPgp(key) => Some(key),
+            Credential::PublicKey(_) => None,
+        })
     }
 
     /// What a signature by this credential is worth. A revocation of it, by whatever signer, beats all

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::PublicKey;
+use super::{OpenPgpKey, PublicKey};
 
 /// Someone we believe, under the name and within the times that whoever added them gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Signer {
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     PublicKey(PublicKey),
+    #[serde(rename = "openpgp")]
+    OpenPgp(OpenPgpKey),
 }
 
 /// Why something is not a credential; nothing of what was given is repeated.
@@ -34,10 +36,11 @@ pub enum Credential {
 #[error("{0}")]
 pub struct CredentialError(String);
 
-/// Names a credential: for a key the SHA-256 of its SubjectPublicKeyInfo, as `sha256:` and hexadecimal
-/// digits.
+/// Names a credential: for a key the SHA-256 of its SubjectPublicKeyInfo, for an OpenPGP key that of what
+/// its fingerprint is the SHA-1 of, as `sha256:` and hexadecimal digits.
 ///
-/// Credentials are accepted in one encoding only, so one credential has one id.
+/// Credentials are accepted in one encoding only, so one credential has one id. An OpenPGP key keeps it
+/// whatever its owner adds to the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SignerId([u8; 32]);
 
@@ -67,7 +70,7 @@ impl Signer {
 
 impl Credential {
     /// The kinds, by the names of the members that hold them.
-    pub const KINDS: [&'static str; 1] = ["public_key"];
+    pub const KINDS: [&'static str; 2] = ["public_key", "openpgp"];
 
     /// Reads what stands in the member of one of these names.
     pub fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
@@ -89,12 +92,24 @@ impl Credential {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::PublicKey(_) => Self::KINDS[0],
+            Self::OpenPgp(_) => Self::KINDS[1],
         }
     }
 
     pub fn id(&self) -> SignerId {
         match self {
             Self::PublicKey(key) => key.id(),
+            Self::OpenPgp(key) => key.id(),
+        }
+    }
+
+    /// The name that its own tools have for it; for a key the id, as openssl prints it.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Self::PublicKey(_) => {
+                self.id().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+            }
+            Self::OpenPgp(key) => key.fingerprint().to_string(),
         }
     }
 
@@ -102,6 +117,15 @@ impl Credential {
     pub fn algorithm(&self) -> Option<&'static str> {
         match self {
             Self::PublicKey(key) => Some(key.algorithm()),
+            Self::OpenPgp(key) => Some(key.algorithm()),
+        }
+    }
+
+    /// The first instant after `after` at which the credential itself begins or ceases to count.
+    pub(super) fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::PublicKey(_) => None,
+            Self::OpenPgp(key) => key.next_change(after),
         }
     }
 }

@@ -3,7 +3,7 @@ mod message;
 
 use jiff::Timestamp;
 
-use super::{Envelope, Outcome, TrustRoot, envelope::Content};
+use super::{Envelope, Outcome, TrustRoot, envelope::Content, openpgp};
 use crate::oci::{Digest, Repository};
 
 /// The image that a signature must speak for. `manifest` holds its bytes where they are held, and
@@ -19,5 +19,6 @@ pub struct Subject<'a> {
 pub fn verify(envelope: &Envelope, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Outcome {
     match envelope.content() {
         Content::Detached(detached) => detached::verify(detached, subject, root, now),
+        Content::OpenPgp(message) => openpgp::verify(message, subject, root, now),
     }
 }

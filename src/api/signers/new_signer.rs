@@ -35,6 +35,8 @@ pub struct NewSigner {
 pub(super) struct SignerCredential {
     /// One PEM block `PUBLIC KEY`, as `cosign generate-key-pair` and `openssl pkey -pubout` write it.
     pub(super) public_key: Option<String>,
+    /// One OpenPGP public key, as `gpg --armor --export` writes it.
+    pub(super) openpgp: Option<String>,
 }
 
 const MAX_NAME_CHARS: usize = 128;

@@ -6,10 +6,11 @@ use std::{
     time::SystemTime,
 };
 
-use crate::trust::{Credential, KeyError, PublicKey, SignerDocument, SignerDocumentError};
+use crate::trust::{Credential, KeyError, OpenPgpKey, OpenPgpKeyError, PublicKey, SignerDocument, SignerDocumentError};
 
-/// A PEM public key has a few hundred bytes, a description of a signer a few thousand.
-const MAX_FILE_BYTES: u64 = 64 << 10;
+/// A PEM public key has a few hundred bytes, a description of a signer a few thousand; OpenPGP keys with
+/// pictures and what others say of them have more.
+const MAX_FILE_BYTES: u64 = 256 << 10;
 
 const MAX_FILES: usize = 1024;
 
@@ -24,8 +25,9 @@ pub struct TrustFiles {
 #[derive(Debug, Clone)]
 struct TrustFile {
     stamp: Stamp,
-    /// `None`: it describes no signer, which was said when it was read.
-    signer: Option<SignerDocument>,
+    /// None where it describes no signer, which was said when it was read; several where a file of OpenPGP
+    /// keys holds them.
+    signers: Vec<SignerDocument>,
 }
 
 /// What tells a file from the one that was read.
@@ -47,7 +49,7 @@ pub struct TrustFilesError {
 /// Why nobody is trusted for a file of the directory.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("only *.pub, *.pem and *.json files are read")]
+    #[error("only *.pub, *.pem, *.json, and of OpenPGP *.asc and *.gpg files are read")]
     Name,
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -57,6 +59,8 @@ enum Problem {
     NoFile,
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    OpenPgp(#[from] OpenPgpKeyError),
     #[error(transparent)]
     Document(#[from] SignerDocumentError),
 }
@@ -78,7 +82,7 @@ impl TrustFiles {
         }
         let files = stamps.into_iter().map(|stamp| match self.files.iter().find(|file| file.stamp == stamp) {
             Some(known) => known.clone(),
-            None => TrustFile { signer: load(&self.directory, &stamp.path), stamp },
+            None => TrustFile { signers: load(&self.directory, &stamp.path), stamp },
         });
         self.files = files.collect();
         Ok(true)
@@ -86,10 +90,9 @@ impl TrustFiles {
 
     /// The signers, each under its name or the stem of its file's.
     pub fn signers(&self) -> impl Iterator<Item = (String, &SignerDocument)> {
-        self.files.iter().filter_map(|file| {
-            let signer = file.signer.as_ref()?;
+        self.files.iter().flat_map(|file| {
             let stem = || file.stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            Some((signer.name.clone().unwrap_or_else(stem), signer))
+            file.signers.iter().map(move |signer| (signer.name.clone().unwrap_or_else(stem), signer))
         })
     }
 }
@@ -123,16 +126,16 @@ fn list(directory: &Path) -> Result<Vec<Stamp>, TrustFilesError> {
     Ok(stamps)
 }
 
-/// A signer of the directory; what is none is a warning by name.
-fn load(directory: &Path, path: &Path) -> Option<SignerDocument> {
+/// The signers that a file describes; one that describes none is a warning by name.
+fn load(directory: &Path, path: &Path) -> Vec<SignerDocument> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let warn = |problem: &Problem| tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
-    read(directory, path).inspect_err(warn).ok()
+    read(directory, path).inspect_err(warn).unwrap_or_default()
 }
 
-fn read(directory: &Path, path: &Path) -> Result<SignerDocument, Problem> {
+fn read(directory: &Path, path: &Path) -> Result<Vec<SignerDocument>, Problem> {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    let Some(extension @ ("pub" | "pem" | "json")) = extension else { return Err(Problem::Name) };
+    let Some(extension @ ("pub" | "pem" | "json" | "asc" | "gpg")) = extension else { return Err(Problem::Name) };
     let target = path.canonicalize()?;
     if !target.starts_with(directory.canonicalize()?) {
         return Err(Problem::LinkOut);
@@ -141,12 +144,19 @@ fn read(directory: &Path, path: &Path) -> Result<SignerDocument, Problem> {
     if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return Err(Problem::NoFile);
     }
-    let text = fs::read_to_string(&target)?;
-    if extension == "json" {
-        return Ok(SignerDocument::from_json(text.as_bytes())?);
+    let bytes = fs::read(&target)?;
+    let of_file = |credential| SignerDocument { name: None, credential, not_before: None, not_after: None };
+    match extension {
+        "json" => Ok(vec![SignerDocument::from_json(&bytes)?]),
+        "asc" | "gpg" => {
+            let keys = OpenPgpKey::parse_all(&bytes)?;
+            Ok(keys.into_iter().map(|key| of_file(Credential::OpenPgp(key))).collect())
+        }
+        _ => {
+            let text = String::from_utf8(bytes).map_err(|_| KeyError::NotPem)?;
+            Ok(vec![of_file(Credential::PublicKey(PublicKey::from_pem(&text)?))])
+        }
     }
-    let credential = Credential::PublicKey(PublicKey::from_pem(&text)?);
-    Ok(SignerDocument { name: None, credential, not_before: None, not_after: None })
 }
 
 #[cfg(test)]
@@ -184,6 +194,24 @@ mod tests {
         assert!(files.update().unwrap());
         assert_eq!(names(&files), ["release", "b"]);
         assert!(files.signers().next().unwrap().1.not_after.is_some());
+    }
+
+    #[test]
+    fn openpgp_keys_are_signers_each_and_a_secret_one_is_refused_by_name() {
+        let fixture = |name: &str| fs::read(format!("tests/fixtures/openpgp/{name}")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("team.asc"), fixture("several.asc")).unwrap();
+        fs::write(path("release.gpg"), fixture("rsa2048.pgp")).unwrap();
+        fs::write(path("refused.asc"), fixture("refused-dsa2048.asc")).unwrap();
+        let secret = String::from_utf8(fixture("rsa2048.asc")).unwrap().replace("PUBLIC", "PRIVATE");
+        fs::write(path("secret.asc"), secret).unwrap();
+        let files = TrustFiles::read(directory.path()).unwrap();
+        assert_eq!(names(&files), ["release", "team", "team"]);
+        let ids: Vec<_> = files.signers().map(|(_, signer)| signer.credential.id()).collect();
+        assert!(ids[0] == ids[1] && ids[1] != ids[2]);
+        let problem = read(directory.path(), &path("secret.asc")).unwrap_err();
+        assert!(matches!(problem, Problem::OpenPgp(OpenPgpKeyError::SecretKey)), "{problem}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Formats that are known by sight and not verified in this release: saying so is more use to who
-//! signed than "malformed". Nothing found here ever counts.
+//! Formats that are known by sight. Of those that are not verified in this release saying so is more
+//! use to who signed than "malformed".
 
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::Format;
+use crate::trust::openpgp;
 
 /// The format, where the bytes leave no reasonable doubt: a raw signature is random, so a first byte
 /// or two prove nothing, and what has no more to show is left to be a raw one.
@@ -127,8 +128,9 @@ fn is_openpgp(bytes: &[u8]) -> bool {
     match (tag, body) {
         (ONE_PASS_SIGNATURE, [3, 0 | 1, ..]) => body.len() == ONE_PASS_BYTES,
         (SIGNATURE, [3..=6, ..]) => is_whole || bytes.len() > MAX_RAW_BYTES,
-        // Two bytes are all there is to see, and an RSA signature of a usual size begins so by chance.
-        (COMPRESSED, [1..=3, ..]) => !USUAL_RSA_BYTES.contains(&bytes.len()),
+        // Two bytes are all there is to see, and an RSA signature of a usual size begins so by chance; but
+        // none is compressed packets to its end.
+        (COMPRESSED, [1..=3, ..]) => !USUAL_RSA_BYTES.contains(&bytes.len()) || openpgp::is_compressed(body),
         _ => false,
     }
 }

@@ -24,7 +24,7 @@ enum Shape {
 
 impl RawSignature {
     /// ECDSA as strict DER: what such a signature says of its own structure leaves no doubt.
-    pub(super) fn der(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::trust) fn der(bytes: &[u8]) -> Option<Self> {
         let (r, s) = two_integers(bytes)?;
         let (curve, r, s) =
             Curve::ALL.into_iter().find_map(|curve| Some((curve, curve.scalar(r)?, curve.scalar(s)?)))?;
@@ -61,7 +61,7 @@ impl RawSignature {
 
     /// Feeds what is the same in every variant of this signature that verifies. RSA and Ed25519 have
     /// one form each: a number out of range is refused by whoever verifies.
-    pub(super) fn normalise_into(&self, hasher: &mut Context) {
+    pub(in crate::trust) fn normalise_into(&self, hasher: &mut Context) {
         match &self.shape {
             Shape::Ecdsa { curve, r, s } => {
                 hasher.update(b"ecdsa");

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{Subject, *};
 use crate::{
-    oci::{Algorithm as DigestAlgorithm, Digest},
+    oci::{Algorithm as DigestAlgorithm, Digest, Repository},
     trust::{
         Annotations, Envelope, EnvelopeError, Format, Signer, SignerOrigin,
         fixtures::{DIGEST, KEYS, MANIFEST, PAYLOAD, Signed, at, digest, key, now, root, signer},
@@ -224,6 +224,7 @@ fn every_reason_has_a_code_of_its_own() {
         Rejection::Unsupported { format: Format::OpenPgp },
         Rejection::SubjectMismatch { found: digest() },
         Rejection::PayloadType,
+        Rejection::RepositoryMismatch { found: Repository::new(&"docker.io".parse().unwrap(), "nginx").unwrap() },
         Rejection::SignerRevoked { name: name() },
         Rejection::SignerNotYetValid { name: name(), from: now() },
         Rejection::SignerExpired { name: name(), since: now() },

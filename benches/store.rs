@@ -114,6 +114,7 @@ fn submission(n: usize, tag_type: Option<TagType>) -> Submission {
         tag: if tag_type.is_some() { "preview-1" } else { "v1" }.parse().unwrap(),
         tag_type,
         environment: None,
+        of_digest: false,
         format: "raw".into(),
         signature: vec![7; 72],
         payload: None,

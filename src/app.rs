@@ -34,6 +34,9 @@ use self::service::Service;
 /// How often gathered audit events are written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(1);
 
+/// How often uploads are forgotten that nobody goes on with.
+const UPLOADS_SWEEP: Duration = Duration::from_secs(60);
+
 /// A process that serves.
 pub struct Running {
     addr: SocketAddr,
@@ -105,14 +108,15 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
         clock.clone(),
     );
     let of_registry = registry::Config { canonical, hosts: config.registry_hosts.clone(), auth };
-    let registry = Registry::new(of_registry, puller.clone(), drain.clone(), metrics.clone());
+    let registry = Registry::new(of_registry, puller.clone(), drain.clone(), metrics.clone(), clock.clone());
 
     let listener = Listener::bind(config.server.clone()).await?;
     let addr = listener.local_addr().map_err(|source| ListenerError::Bind { addr: config.server.addr, source })?;
     let health = health(&metrics, &drain, &store, &trusted, &clock);
-    let service = Layers::new(Service::new(registry, api::router(api)), health, &config.server.limits);
-    let background =
+    let service = Layers::new(Service::new(registry.clone(), api::router(api)), health, &config.server.limits);
+    let mut background =
         Background::start(&config, store, writers, audit, trusted, (&puller, searches), clock, metrics.clone());
+    background.tasks.spawn(sweep_uploads(registry));
     let serving = {
         let drain = drain.clone();
         async move {
@@ -241,6 +245,13 @@ async fn poll_trust(trusted: Arc<Trusted>) {
             Ok(Err(_)) => {}
             Err(error) => tracing::error!("reading the trusted keys: {error}"),
         }
+    }
+}
+
+async fn sweep_uploads(registry: Registry) {
+    loop {
+        tokio::time::sleep(UPLOADS_SWEEP).await;
+        registry.forget_uploads();
     }
 }
 

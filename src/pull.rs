@@ -6,12 +6,14 @@
 
 mod admitted;
 mod artifacts;
+mod captured;
 mod discovery;
 mod explain;
 mod fetch;
 mod judge;
 mod recent;
 mod standing;
+mod submissions;
 mod tag_lists;
 mod trusted;
 
@@ -34,9 +36,12 @@ use crate::{
 };
 
 pub use self::admitted::Admitted;
+pub use self::artifacts::MAX_ARTIFACT_BLOB_BYTES;
+pub use self::captured::{Push, PushError, Pushed};
 pub use self::explain::Explanation;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::recent::Asker;
+pub use self::submissions::{Conflict, NewRecord, SubmitError};
 pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};
 
 use self::{
@@ -70,6 +75,8 @@ pub struct Blob {
     pub digest: Digest,
     /// What the manifest that names it says, where that is at hand: a body that is longer is none.
     pub size: Option<u64>,
+    /// The bytes, where they are our own to send.
+    pub held: Option<Bytes>,
 }
 
 /// Why nothing is served.
@@ -210,6 +217,9 @@ impl Puller {
         let upstream = self.upstream_of(repository)?;
         let visible = self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await;
         visible.map_err(|error| Refused { reason: error.reason(), statement: self.policy.unknown_digest() })?;
+        if let Some(blob) = self.captured_blob(repository, digest, asker)? {
+            return Ok(Admitted::new(blob, None));
+        }
         if let Some(blob) = self.served_blob(repository, digest, asker) {
             return Ok(Admitted::new(blob, None));
         }
@@ -220,7 +230,12 @@ impl Puller {
             let standing = self.standings.of_digest(&self.policy, repository, subject, asker, Step::Blob).await;
             let standing = standing.map_err(unreadable)?;
             match outcome(&standing) {
-                Ok(_) => return Ok(Admitted::new(Blob { digest: *digest, size: self.size_in(&parent, digest) }, None)),
+                Ok(_) => {
+                    return Ok(Admitted::new(
+                        Blob { digest: *digest, size: self.size_in(&parent, digest), held: None },
+                        None,
+                    ));
+                }
                 Err(refused) => refusal = Some(refused),
             }
         }
@@ -234,7 +249,7 @@ impl Puller {
 
     /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
     /// are for the judge: nothing was decided about them, so nothing of them may be served.
-    pub async fn subject(&self, repository: &Repository, digest: &Digest, anonymous: bool) -> Option<Bytes> {
+    async fn subject(&self, repository: &Repository, digest: &Digest, anonymous: bool) -> Option<Bytes> {
         let upstream = self.upstreams.of(repository.registry())?;
         let manifest = match self.fetcher.digest(&upstream, repository, digest, anonymous).await {
             Ok(manifest) => manifest,
@@ -340,6 +355,9 @@ impl Puller {
 
     async fn digest(&self, ask: &Ask, digest: &Digest) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let repository = &ask.repository;
+        if let Some(artifact) = self.captured(ask, digest).await? {
+            return Ok(artifact);
+        }
         let tag = self.standings.recent.tag(repository, digest, &ask.asker, Step::Manifest, self.clock.instant());
         let upstream = self.upstream_of(repository)?;
         let manifest = match self.fetcher.digest(&upstream, repository, digest, ask.asker.is_anonymous()).await {

@@ -6,9 +6,11 @@
 
 mod client;
 mod face;
+mod push;
 mod refusal;
 mod respond;
 mod route;
+mod uploads;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,6 +25,7 @@ use serde_json::json;
 
 use crate::{
     access::BasicAuth,
+    clock::Clock,
     oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
     pull::{Admitted, Ask, Asker, Puller, Refused},
@@ -35,8 +38,10 @@ pub use self::respond::Body;
 
 use self::{
     client::Client,
+    push::Incoming,
     refusal::Message,
     route::{Route, RouteError, Target},
+    uploads::Uploads,
 };
 
 /// A pull is decided within this, or refused, while the client still listens: containerd from 2.3 on, and
@@ -61,6 +66,7 @@ pub struct Config {
 struct Parts {
     config: Config,
     puller: Arc<Puller>,
+    uploads: Uploads,
     drain: Drain,
     metrics: Metrics,
     admitted: Counter,
@@ -68,9 +74,11 @@ struct Parts {
 }
 
 impl Registry {
-    pub fn new(config: Config, puller: Arc<Puller>, drain: Drain, metrics: Metrics) -> Self {
+    pub fn new(config: Config, puller: Arc<Puller>, drain: Drain, metrics: Metrics, clock: Clock) -> Self {
         let (admitted, warned) = (metrics.decision("admitted", "-"), metrics.decision("warned", "-"));
-        Self { parts: Arc::new(Parts { config, puller, drain, metrics, admitted, warned }) }
+        Self {
+            parts: Arc::new(Parts { config, puller, uploads: Uploads::new(clock), drain, metrics, admitted, warned }),
+        }
     }
 
     /// The answer to what was decided on a moment ago. It is made on the spot, or not at all.
@@ -90,16 +98,25 @@ impl Registry {
         Some(without_body_if_head(request, self.parts.admitted(&warm?)))
     }
 
-    /// Answers one request. The body of a request is never read: nothing is pushed here.
-    pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+    /// Answers one request. Of its body nothing is read before it is known who sends it.
+    pub async fn answer<B: Incoming>(&self, request: Request<B>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let request = &Request::from_parts(head, ());
         let client = Client::of(request, &self.parts.config);
         let response = match Route::parse(request, &self.parts.config.canonical) {
             Ok(Route::TooOld) => respond::too_old(),
             _ if self.parts.config.challenges(&client.asker) => face::challenge(),
-            Ok(route) => self.parts.route(route, request.headers(), &client).await,
+            Ok(route) => self.parts.route(route, request, &client, body).await,
             Err(error) => self.parts.misrouted(&error, &client),
         };
         without_body_if_head(request, response)
+    }
+}
+
+impl Registry {
+    /// Forgets uploads that nobody goes on with.
+    pub fn forget_uploads(&self) {
+        self.parts.uploads.forget_aged();
     }
 }
 
@@ -119,7 +136,14 @@ fn without_body_if_head<B>(request: &Request<B>, mut response: Response<Body>) -
 }
 
 impl Parts {
-    async fn route(&self, route: Route<'_>, headers: &HeaderMap, client: &Client) -> Response<Body> {
+    async fn route<B: Incoming>(
+        &self,
+        route: Route<'_>,
+        request: &Request<()>,
+        client: &Client,
+        body: B,
+    ) -> Response<Body> {
+        let headers = request.headers();
         match route {
             Route::Base => respond::base(),
             Route::TooOld => respond::too_old(),
@@ -128,6 +152,18 @@ impl Parts {
             Route::Blob { target, digest } => self.blob(&target, &digest, headers, client).await,
             Route::Tags { target, query } => self.tags(&target, &query, client).await,
             Route::Referrers { target, digest, query } => self.referrers(&target, &digest, &query, client).await,
+            Route::StartUpload { target, query } => match self.may_push(&target, client) {
+                Ok(place) => Box::pin(self.start_upload(&target, query, &place, body)).await,
+                Err(refused) => refused,
+            },
+            Route::Upload { target, name } => match self.may_push(&target, client) {
+                Ok(place) => Box::pin(self.upload(&target, name, request, &place, body)).await,
+                Err(refused) => refused,
+            },
+            Route::PutManifest { target, reference } => match self.may_push(&target, client) {
+                Ok(place) => Box::pin(self.put_manifest(&target, reference, headers, &place, client, body)).await,
+                Err(refused) => refused,
+            },
         }
     }
 
@@ -170,8 +206,14 @@ impl Parts {
     async fn blob(&self, target: &Target<'_>, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {
         let admitted = match self.puller.blob(&target.repository, digest, &client.asker).await {
             Ok(admitted) => admitted,
-            Err(refused) => return refusal::blob(target, digest, &refused),
+            Err(refused) => match self.existing(target, digest, client).await {
+                Some(exists) => return exists,
+                None => return refusal::blob(target, digest, &refused),
+            },
         };
+        if let Some(bytes) = admitted.content().held.clone() {
+            return respond::held_blob(digest, bytes);
+        }
         let upstream = match self.puller.upstream_of(&target.repository) {
             Ok(upstream) => upstream,
             Err(refused) => return refusal::blob(target, digest, &refused),
@@ -184,6 +226,16 @@ impl Parts {
             }
             Err(error) => unavailable(&error),
         }
+    }
+
+    /// Whether a blob exists, for whoever may push: what is there is not sent again. It is no way to its bytes.
+    async fn existing(&self, target: &Target<'_>, digest: &Digest, client: &Client) -> Option<Response<Body>> {
+        if !client.head {
+            return None;
+        }
+        let place = self.may_push(target, client).ok()?;
+        let length = self.length_of(&place, digest).await.ok()??;
+        Some(respond::blob_head(digest, length))
     }
 
     async fn tags(&self, target: &Target<'_>, query: &str, client: &Client) -> Response<Body> {
@@ -258,7 +310,9 @@ impl Parts {
         self.metrics.decision(if enforced { "refused" } else { "not-served" }, reason.code()).inc();
         let text = format!("{image}: {reason}");
         match reason {
-            Reason::Absent | Reason::Invisible if target.mode.is_direct() || !statement.is_enforced() => {
+            Reason::Absent | Reason::Invisible
+                if target.mode.is_direct() || !statement.is_enforced() || client.pushes() =>
+            {
                 refusal::error(ErrorCode::ManifestUnknown, &text)
             }
             reason if enforced => {
@@ -274,7 +328,9 @@ impl Parts {
 
     fn misrouted(&self, error: &RouteError, client: &Client) -> Response<Body> {
         match error {
-            RouteError::Method => refusal::error(ErrorCode::Unsupported, "this registry is read-only"),
+            RouteError::Method => {
+                refusal::error(ErrorCode::Unsupported, "nothing is deleted here, and only signatures are pushed")
+            }
             RouteError::NotFound => refusal::status(StatusCode::NOT_FOUND, "no such path in the registry API"),
             RouteError::Name(error) => refusal::error(ErrorCode::NameInvalid, &error.to_string()),
             RouteError::Reference(error) => refusal::error(ErrorCode::ManifestInvalid, &error.to_string()),

@@ -1,4 +1,5 @@
-//! Keeps what must survive: signatures and their identities, signers and the audit in `records.redb`;
+//! Keeps what must survive: signatures and their identities, artifacts that were pushed, signers and the
+//! audit in `records.redb`;
 //! what pulls taught us (manifests, tags seen, lineage, presence) in `memory.redb`, which is bounded.
 //!
 //! It never judges: envelopes are bytes that went in and come out, and whether one verifies or counts
@@ -6,6 +7,7 @@
 //! database answers nothing until it has been opened again, because what it holds in memory may not be
 //! what lies on the disk.
 
+mod artifacts;
 mod audit_log;
 mod check;
 mod database;
@@ -45,6 +47,7 @@ use self::{
     writer::Handle,
 };
 
+pub use self::artifacts::{Artifact, ArtifactBlob, Capture, Captured, NewArtifact, Retag};
 pub use self::check::Checked;
 pub use self::disk::{Disk, Opening};
 pub use self::error::StoreError;

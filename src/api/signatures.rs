@@ -3,7 +3,7 @@
 mod record;
 mod submission;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Extension,
@@ -12,16 +12,15 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{StatusCode, Uri};
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     audit::{Action, Event, Who},
-    oci::{Digest, Repository, TagType},
-    pull::Signed,
-    store::{Identity, Record, RecordId, Submission, SubmitRules, Submitted},
-    trust::{EnvelopeError, Flaw, Format, Inconclusive, Outcome},
+    oci::{Digest, TagType},
+    pull::{Conflict, NewRecord, Signed, SubmitError},
+    store::{Record, RecordId},
+    trust::{EnvelopeError, Flaw, Format},
 };
 
 use super::{
@@ -48,9 +47,6 @@ pub struct SignatureList {
     #[schema(required = true)]
     pub next: Option<String>,
 }
-
-/// How long a client of the API waits for a registry; what did not come is answered as not held.
-const UPSTREAM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Submit a signature.
 ///
@@ -85,49 +81,21 @@ pub(super) async fn submit(
     let new = NewSignature::parse(&body, &api.config.canonical)?;
     let signed = new.signed();
     let format = recognised(&signed)?;
-    let (outcome, identities) = api.examined(&new).await?;
-    let known = api.knows_any(&identities)?;
-    // What is known and has ended is a conflict; only what is new can be told that it ended too early.
-    if !known && new.expires_at.is_some_and(|end| end <= api.clock.now()) {
-        return Err(Problem::field("expires_at", "is in the past, so that the signature would never count"));
-    }
-    let rules = SubmitRules {
-        life: api.config.preview_ttl,
-        may_promote: api.config.auth.is_some(),
-        verified: matches!(outcome, Outcome::Verified(_)),
-    };
-    let submission = Submission {
+    let new = NewRecord {
         digest: new.image_digest,
         repository: new.repository,
         tag: new.tag,
         tag_type: new.tag_type,
         environment: new.environment,
-        format: format.as_str().to_owned(),
-        signature: signed.signature,
-        payload: signed.payload,
-        annotations: signed.annotations,
+        of_digest: false,
+        format,
+        signed,
         signer: new.signer,
         metadata: new.metadata,
         expires_at: new.expires_at,
-        // Whoever may submit at all has the one role there is, and with authentication off everybody has it.
-        granted: true,
-        identities,
-        submitted_by: who.account.clone().unwrap_or_else(|| who.address.to_string()),
     };
-    let (status, record) = match api.store.submit(submission, rules).await? {
-        Submitted::Created(record) => (StatusCode::CREATED, record),
-        Submitted::Existing(record) => (StatusCode::OK, record),
-        refused => return Err(refusal(&refused)),
-    };
-    let promoted = known && status == StatusCode::CREATED && api.has_other_labels(&record)?;
-    let action = if promoted { Action::Promoted } else { Action::Submitted };
-    let event = || Event { reason: outcome.code(), ..of_record(api.clock.now(), action, &who, &record) };
-    if status == StatusCode::CREATED {
-        api.audit.record(event()).await?;
-    } else {
-        // Repetitions are free for whoever makes them, so they are counted and not kept one by one.
-        api.audit.note(who.address, action, &record.id, event);
-    }
+    let (record, created) = api.puller.submit(new, &who, api.config.auth.is_some()).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let manifest = api.held_manifest(&record.digest)?;
     Ok(json(status, &api.described(record, manifest).await?))
 }
@@ -175,7 +143,7 @@ pub(super) async fn list(
         if described.needs_manifest() && !asked {
             // Once for the whole list, whatever the answer is.
             asked = described.repository.is_some();
-            manifest = api.fetched_manifest(described.repository.as_ref(), &digest).await;
+            manifest = api.puller.awaited_subject(described.repository.as_ref(), &digest, who.account.is_none()).await;
             if manifest.is_some() {
                 described = api.described(record, manifest.clone()).await?;
             }
@@ -216,7 +184,7 @@ pub(super) async fn withdraw(
     let (_, identities) =
         api.judge.submission(record.digest, record.repository.clone(), Signed::from(&record), manifest).await;
     let record = api.store.withdraw(&id, identities).await?.ok_or_else(absent)?;
-    api.audit.record(of_record(api.clock.now(), Action::Withdrawn, &who, &record)).await?;
+    api.audit.record(Event::of_record(api.clock.now(), Action::Withdrawn, &who, &record)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -231,7 +199,7 @@ impl Api {
         let is_internal = |record: &&Record| record.tag_type.or(record.tag.stated_type()) == Some(TagType::Internal);
         if let Some(first) = records.iter().find(is_internal) {
             let count = records.iter().filter(is_internal).count() as u64;
-            let event = of_record(self.clock.now(), Action::InternalQueried, who, first);
+            let event = Event::of_record(self.clock.now(), Action::InternalQueried, who, first);
             self.audit.record(Event { digest, count, ..event }).await?;
         }
         Ok(())
@@ -242,44 +210,6 @@ impl Api {
         let judged = self.judge.record(&record, manifest).await?;
         let finding = judged.finding(None, self.config.preview_ttl, self.clock.now());
         Ok(SignatureRecord::new(record, &judged, &finding, judged.ends(None, self.config.preview_ttl)))
-    }
-
-    /// What a submission is worth, and what makes it the signature that it is. Where that takes the
-    /// manifest, it is asked for.
-    async fn examined(&self, new: &NewSignature) -> Result<(Outcome, Vec<Identity>), Problem> {
-        let examine =
-            |manifest| self.judge.submission(new.image_digest, new.repository.clone(), new.signed(), manifest);
-        let (mut outcome, mut identities) = examine(self.held_manifest(&new.image_digest)?).await;
-        if matches!(outcome, Outcome::Unknown(Inconclusive::ManifestNotHeld))
-            && let Some(manifest) = self.fetched_manifest(new.repository.as_ref(), &new.image_digest).await
-        {
-            (outcome, identities) = examine(Some(manifest)).await;
-        }
-        if identities.is_empty() {
-            let detail = "the signature could not be examined, so nothing was stored";
-            return Err(Problem::new(ProblemKind::InternalError, detail));
-        }
-        Ok((outcome, identities))
-    }
-
-    async fn fetched_manifest(&self, repository: Option<&Repository>, digest: &Digest) -> Option<Bytes> {
-        let fetch = self.puller.subject(repository?, digest, self.config.auth.is_none());
-        tokio::time::timeout(UPSTREAM_PATIENCE, fetch).await.ok().flatten()
-    }
-
-    /// Whether the same signature is there under other labels too.
-    fn has_other_labels(&self, record: &Record) -> Result<bool, Problem> {
-        let is_same = |other: &Record| other.identities.iter().any(|identity| record.identities.contains(identity));
-        Ok(self.store.records_of(&record.digest)?.iter().any(|other| other.id != record.id && is_same(other)))
-    }
-
-    fn knows_any(&self, identities: &[Identity]) -> Result<bool, Problem> {
-        for identity in identities {
-            if self.store.identity(identity)?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -307,35 +237,24 @@ fn recognised(signed: &Signed) -> Result<Format, Problem> {
     }
 }
 
-fn refusal(submitted: &Submitted) -> Problem {
-    match submitted {
-        Submitted::Withdrawn => Problem::new(
-            ProblemKind::Withdrawn,
-            "this signature was withdrawn, under whatever tag and in whatever encoding it comes again",
-        ),
-        Submitted::Expired => {
-            Problem::new(ProblemKind::Expired, "this signature has had its life; sign again to get a new one")
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Ended => Self::field("expires_at", "is in the past, so that the signature would never count"),
+            SubmitError::NotExamined => {
+                let detail = "the signature could not be examined, so nothing was stored";
+                Self::new(ProblemKind::InternalError, detail)
+            }
+            SubmitError::Conflict(conflict) => {
+                let kind = match conflict {
+                    Conflict::Withdrawn => ProblemKind::Withdrawn,
+                    Conflict::Expired => ProblemKind::Expired,
+                    Conflict::Promotion => ProblemKind::AuthRequired,
+                    Conflict::TooMany => ProblemKind::TooManyUnverified,
+                };
+                Self::new(kind, conflict.to_string())
+            }
+            SubmitError::Store(error) => error.into(),
         }
-        Submitted::PromotionRefused => Problem::new(
-            ProblemKind::AuthRequired,
-            "this signature is known under another tag, type, environment or repository; giving it new ones needs \
-             AUTH_ENABLED=true",
-        ),
-        Submitted::TooMany => Problem::new(
-            ProblemKind::TooManyUnverified,
-            "too many signatures of this image that no trusted key verifies came from here already",
-        ),
-        Submitted::Created(_) | Submitted::Existing(_) => {
-            Problem::new(ProblemKind::InternalError, "a stored signature is no refusal")
-        }
-    }
-}
-
-fn of_record(at: Timestamp, action: Action, who: &Who, record: &Record) -> Event {
-    Event {
-        repository: record.repository.clone(),
-        reference: Some(record.tag.to_string()),
-        digest: Some(record.digest),
-        ..Event::new(at, action, who.clone())
     }
 }

@@ -43,7 +43,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 return future::Either::Left(ready(Ok(response.map(Either::Left))));
             }
             let registry = self.registry.clone();
-            future::Either::Right(Box::pin(async move { Ok(registry.answer(&request).await.map(Either::Left)) }))
+            future::Either::Right(Box::pin(async move { Ok(registry.answer(request).await.map(Either::Left)) }))
         } else if under("/api") {
             let api = self.api.clone();
             future::Either::Right(Box::pin(async move {

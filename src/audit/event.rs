@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     oci::{Digest, Repository},
+    store::Record,
     trust::SignerIdentity,
 };
 
@@ -43,6 +44,8 @@ pub enum Action {
     /// A manifest that nothing verifies was read by a signer's account, to be signed.
     ReadToSign,
     Submitted,
+    /// An artifact was kept that came through the registry's own protocol; its signatures have events of their own.
+    Pushed,
     Promoted,
     Withdrawn,
     SignerAdded,
@@ -74,6 +77,16 @@ impl Event {
             reason: None,
             verified_by: None,
             count: 1,
+        }
+    }
+
+    /// What was done with a record.
+    pub fn of_record(at: Timestamp, action: Action, who: &Who, record: &Record) -> Self {
+        Self {
+            repository: record.repository.clone(),
+            reference: Some(record.tag.to_string()),
+            digest: Some(record.digest),
+            ..Self::new(at, action, who.clone())
         }
     }
 
@@ -118,6 +131,7 @@ impl Action {
             Self::Refused => "refused",
             Self::ReadToSign => "read-to-sign",
             Self::Submitted => "submitted",
+            Self::Pushed => "pushed",
             Self::Promoted => "promoted",
             Self::Withdrawn => "withdrawn",
             Self::SignerAdded => "signer-added",

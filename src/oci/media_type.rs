@@ -33,6 +33,19 @@ impl MediaType {
         *self == Self::OCI_MANIFEST || *self == Self::DOCKER_MANIFEST
     }
 
+    /// Layers that are a signature in an envelope of its own, or an attestation in the same.
+    pub fn is_envelope(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "application/vnd.dev.sigstore.bundle.v0.3+json"
+                | "application/vnd.dev.sigstore.bundle+json;version=0.1"
+                | "application/vnd.dev.sigstore.bundle+json;version=0.2"
+                | "application/vnd.dev.sigstore.bundle+json;version=0.3"
+                | "application/jose+json"
+                | "application/cose"
+        )
+    }
+
     /// Layers that hold a signature, an attestation or an SBOM, and nothing that a runtime unpacks.
     pub fn is_artifact_layer(&self) -> bool {
         matches!(

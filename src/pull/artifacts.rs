@@ -8,13 +8,13 @@ use crate::{
     policy::{Level, Reason, Statement},
 };
 
-use super::{Admitted, Ask, Asker, Blob, Puller, Refused};
+use super::{Admitted, Ask, Asker, Blob, Puller, Refused, fetch::FetchError};
 
 /// Layers of artifacts that were served, which no image needs to name, and whether that was to everybody.
 pub(super) type ServedBlobs = quick_cache::sync::Cache<(Repository, Digest, bool), Blob>;
 
 /// The layers of an artifact are signatures and reports, not file systems.
-const MAX_ARTIFACT_BLOB_BYTES: u64 = 4 << 20;
+pub const MAX_ARTIFACT_BLOB_BYTES: usize = 4 << 20;
 
 impl Puller {
     /// A layer of an artifact that was served a moment ago to somebody who saw no more than whoever asks.
@@ -51,11 +51,13 @@ impl Puller {
         if !self.shows_artifacts_of(&ask.repository, &artifact.subject, &ask.asker)? {
             return Err(Refused { reason: Reason::Absent, statement });
         }
-        let manifest = self
-            .fetcher
-            .tag(&upstream, &ask.repository, tag, ask.asker.is_anonymous())
-            .await
-            .map_err(|error| Refused { reason: error.reason(), statement: statement.clone() })?;
+        let anonymous = ask.asker.is_anonymous();
+        let refused = |error: FetchError| Refused { reason: error.reason(), statement: statement.clone() };
+        self.fetcher.check_visible(&upstream, &ask.repository, anonymous).await.map_err(refused)?;
+        let manifest = match self.captured_tag(&ask.repository, tag)? {
+            Some(captured) => captured,
+            None => self.fetcher.tag(&upstream, &ask.repository, tag, anonymous).await.map_err(refused)?,
+        };
         if manifest.is_artifact() || (manifest.is_index() && artifact.suffix.is_empty()) {
             return self.artifact(ask, manifest, &artifact.subject);
         }
@@ -76,10 +78,10 @@ impl Puller {
                 return Err(Refused { reason: Reason::Absent, statement: ungated() });
             }
         }
-        let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES;
+        let small = |blob: &&Descriptor| blob.size <= MAX_ARTIFACT_BLOB_BYTES as u64;
         if let ManifestKind::Image { config, layers } = &manifest.kind {
             for blob in [config].into_iter().chain(layers).filter(small) {
-                let allowed = Blob { digest: blob.digest, size: Some(blob.size) };
+                let allowed = Blob { digest: blob.digest, size: Some(blob.size), held: None };
                 let anonymous = ask.asker.is_anonymous();
                 self.artifact_blobs.insert((ask.repository.clone(), blob.digest, anonymous), allowed);
             }
@@ -89,6 +91,6 @@ impl Puller {
 }
 
 /// What an artifact is held to: nothing, so that one that is absent is an ordinary 404.
-fn ungated() -> Statement {
+pub(super) fn ungated() -> Statement {
     Statement { name: "artifact".into(), level: Level::Skip }
 }

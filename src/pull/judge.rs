@@ -83,6 +83,8 @@ pub struct Judged {
 pub enum Origin {
     /// Submitted, and bound to what it names.
     Record { id: RecordId, tag: Tag, repository: Option<Repository>, tag_type: Option<TagType>, granted: bool },
+    /// Pushed here as an artifact of the digest; bears on the digest, as what was found does.
+    Pushed,
     /// Found at the upstream; bears on the digest.
     Found,
 }
@@ -343,7 +345,7 @@ impl Judged {
     pub fn tag(&self) -> Option<&Tag> {
         match &self.origin {
             Origin::Record { tag, .. } => Some(tag),
-            Origin::Found => None,
+            Origin::Pushed | Origin::Found => None,
         }
     }
 
@@ -355,7 +357,7 @@ impl Judged {
     fn tag_type(&self) -> Option<TagType> {
         match &self.origin {
             Origin::Record { tag, tag_type, .. } => tag_type.or(tag.stated_type()),
-            Origin::Found => None,
+            Origin::Pushed | Origin::Found => None,
         }
     }
 }
@@ -393,12 +395,16 @@ impl Candidate {
             signed: Signed::from(&record),
             // One that verified when it was submitted has the identity of its key beside that of its bytes.
             verified_before: record.identities.len() > 1,
-            origin: Origin::Record {
-                id: record.id,
-                tag: record.tag,
-                repository: record.repository,
-                tag_type: record.tag_type,
-                granted: record.granted,
+            origin: if record.of_digest {
+                Origin::Pushed
+            } else {
+                Origin::Record {
+                    id: record.id,
+                    tag: record.tag,
+                    repository: record.repository,
+                    tag_type: record.tag_type,
+                    granted: record.granted,
+                }
             },
             first_seen: record.first_seen,
             expires_at: record.expires_at,

@@ -69,6 +69,14 @@ fn user_agent<B>(request: &Request<B>) -> &str {
     agent.get(..MAX_USER_AGENT).unwrap_or(agent)
 }
 
+impl Client {
+    /// Whether this is a tool that signs, at work: it knows no mirrors, so nothing sends it elsewhere, and it
+    /// looks whether its manifest is there before it puts it.
+    pub(super) fn pushes(&self) -> bool {
+        self.family == Family::NoMirrors && self.asker.by_our_name && self.asker.account.is_some()
+    }
+}
+
 impl Family {
     fn of(agent: &str) -> Self {
         let starts = |prefix: &str| agent.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));

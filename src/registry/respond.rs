@@ -118,7 +118,7 @@ fn manifest_headers(manifest: &Manifest) -> HeaderMap {
 
 /// A blob on its way from the upstream.
 pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Body> {
-    let Blob { digest, size } = admitted.content();
+    let Blob { digest, size, .. } = admitted.content();
     let body = match size {
         // A part has a length of its own, which the answer states.
         Some(size) if answer.status == StatusCode::OK => answer.body.expecting(*size),
@@ -140,6 +140,24 @@ pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Bo
     if let Some(range) = answer.content_range {
         headers.insert(header::CONTENT_RANGE, range);
     }
+    response
+}
+
+/// A blob that we keep ourselves. It is small, so it is sent whole whatever range was asked for.
+pub(super) fn held_blob(digest: &Digest, bytes: Bytes) -> Response<Body> {
+    let mut response = blob_head(digest, bytes.len() as u64);
+    *response.body_mut() = Body::Whole(bytes);
+    response
+}
+
+pub(super) fn blob_head(digest: &Digest, length: u64) -> Response<Body> {
+    let mut response = uncached(StatusCode::OK, Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+    headers.insert(header::ETAG, etag(digest));
     response
 }
 

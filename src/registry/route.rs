@@ -30,6 +30,20 @@ pub(super) enum Route<'a> {
         digest: Digest,
         query: String,
     },
+    /// POST to `blobs/uploads/`.
+    StartUpload {
+        target: Target<'a>,
+        query: &'a str,
+    },
+    /// Whatever is done to an upload by its name.
+    Upload {
+        target: Target<'a>,
+        name: &'a str,
+    },
+    PutManifest {
+        target: Target<'a>,
+        reference: Reference,
+    },
 }
 
 /// A repository, and how it was addressed.
@@ -71,7 +85,7 @@ impl<'a> Route<'a> {
         }
         let rest = path.strip_prefix("/v2").ok_or(RouteError::NotFound)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(RouteError::Method);
+            return Self::parse_push(request, rest, canonical);
         }
         let rest = match rest {
             "" | "/" => return Ok(Self::Base),
@@ -91,9 +105,46 @@ impl<'a> Route<'a> {
                 let query = query.only(&["artifactType"]);
                 Ok(Self::Referrers { target: target()?, digest: digest(last)?, query })
             }
+            "uploads" => Self::upload(request, name, last, canonical),
             "tags" if last == "list" => Ok(Self::Tags { target: target()?, query: query.only(&["n", "last"]) }),
             _ => Err(RouteError::NotFound),
         }
+    }
+}
+
+impl<'a> Route<'a> {
+    /// Distribution specification, "Push"; `rest` follows `/v2`. Nothing but uploads and manifests is written.
+    fn parse_push<B>(request: &'a Request<B>, rest: &'a str, canonical: &RegistryName) -> Result<Self, RouteError> {
+        let mut segments = rest.strip_prefix('/').ok_or(RouteError::Method)?.rsplitn(3, '/');
+        let (last, kind, name) = (segments.next(), segments.next(), segments.next());
+        let (Some(last), Some(kind), Some(name)) = (last, kind, name) else { return Err(RouteError::Method) };
+        let raw = request.uri().query().unwrap_or_default();
+        let target = |name| Target::parse(name, Query(raw), request, canonical);
+        match (request.method().as_str(), kind, last) {
+            ("POST", "uploads", "") => {
+                let name = name.strip_suffix("/blobs").ok_or(RouteError::NotFound)?;
+                Ok(Self::StartUpload { target: target(name)?, query: raw })
+            }
+            ("POST", "blobs", "uploads") => Ok(Self::StartUpload { target: target(name)?, query: raw }),
+            ("PATCH" | "PUT" | "DELETE", "uploads", _) => Self::upload(request, name, last, canonical),
+            ("PUT", "manifests", _) => Ok(Self::PutManifest { target: target(name)?, reference: reference(last)? }),
+            _ => Err(RouteError::Method),
+        }
+    }
+
+    /// An upload by its name, which is one that we gave.
+    fn upload<B>(
+        request: &'a Request<B>,
+        name: &'a str,
+        last: &'a str,
+        canonical: &RegistryName,
+    ) -> Result<Self, RouteError> {
+        let repository = name.strip_suffix("/blobs").ok_or(RouteError::NotFound)?;
+        if last.is_empty() || !last.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(RouteError::NotFound);
+        }
+        let query = Query(request.uri().query().unwrap_or_default());
+        Ok(Self::Upload { target: Target::parse(repository, query, request, canonical)?, name: last })
     }
 }
 
@@ -122,6 +173,14 @@ impl<'a> Target<'a> {
             (None, _) => (Repository::new(canonical, name), Mode::Mirror),
         };
         Ok(Self { repository: repository.map_err(RouteError::Name)?, mode, shown: name })
+    }
+
+    /// A path of this repository, as the client goes on from here.
+    pub(super) fn path(&self, rest: &str) -> String {
+        match self.mode {
+            Mode::MirrorNs => format!("/v2/{}/{rest}?ns={}", self.shown, self.repository.registry()),
+            Mode::Mirror | Mode::Direct => format!("/v2/{}/{rest}", self.shown),
+        }
     }
 
     /// The image as the client named it.

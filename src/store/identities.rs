@@ -46,7 +46,8 @@ pub(super) struct Labelled {
     pub(super) record: Option<RecordId>,
 }
 
-/// A hash of what a record says of itself: tag, type, environment, repository, and the digest.
+/// A hash of what a record says of itself: tag, type, environment, repository, and the digest; and whether
+/// it speaks for the tag or for the digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Labels(String);
@@ -209,7 +210,10 @@ impl Labels {
             &submission.environment,
             submission.repository.as_ref().map(|repository| repository.as_str()),
         );
-        let text = serde_json::to_vec(&labels).expect("labels are text");
+        let mut text = serde_json::to_vec(&labels).expect("labels are text");
+        if submission.of_digest {
+            text.extend_from_slice(b"of the digest");
+        }
         Self(hex::encode(&digest(&SHA256, &text).as_ref()[..16]))
     }
 }

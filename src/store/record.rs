@@ -39,6 +39,9 @@ pub struct Record {
     pub tag_type: Option<TagType>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Whether it came as an artifact of the digest, and so speaks for the digest whatever its tag.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_digest: bool,
     /// The name of the envelope's format, for lists; the envelope is recognised again at each use.
     pub format: String,
     #[serde(with = "base64_bytes")]
@@ -73,6 +76,7 @@ pub struct Submission {
     pub tag: Tag,
     pub tag_type: Option<TagType>,
     pub environment: Option<String>,
+    pub of_digest: bool,
     pub format: String,
     pub signature: Vec<u8>,
     pub payload: Option<Vec<u8>>,

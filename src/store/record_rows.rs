@@ -73,6 +73,7 @@ impl<'t> RecordTables<'t> {
             tag: submission.tag.clone(),
             tag_type: submission.tag_type,
             environment: submission.environment.clone(),
+            of_digest: submission.of_digest,
             format: submission.format.clone(),
             signature: submission.signature.clone(),
             payload: submission.payload.clone(),

@@ -5,6 +5,7 @@
 //! of its creation and a number that no other row has; its id is that in hexadecimal. `digest` is one
 //! byte for the algorithm (1 SHA-256, 2 SHA-512) and the hash, so its length follows from its first
 //! byte. `text` ends in 00; within it 00 is written 00 FF and the end 00 00 where it can hold any byte.
+//! `repo` is the canonical name of a repository as text.
 //!
 //! `records.redb`
 //!
@@ -20,9 +21,15 @@
 //! | `identities` | identity (32) | JSON: what is known of it, or the identity that it is the same as |
 //! | `signers` | id of the credential | JSON |
 //! | `revocations` | id of the credential | RFC 3339 time |
+//! | `artifacts` | repo, digest | digest of the subject, 1 if it names that itself, else 0, length of the media type (2), media type, bytes |
+//! | `artifacts_of` | repo, digest of the subject, digest | JSON: whose it is, and how much |
+//! | `artifact_tags` | repo, tag | digest |
+//! | `artifact_blobs` | repo, digest | bytes |
+//! | `artifact_layers` | repo, digest of a blob, digest of an artifact that names it | – |
+//! | `artifact_bytes` | account | how much it has: u64 |
 //! | `audit` | time, number | the event as JSON |
 //!
-//! `memory.redb`, where `repo` is the canonical name as text and `subject` is repo, digest
+//! `memory.redb`, where `subject` is repo, digest
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -73,6 +80,13 @@ pub(super) const IDENTITIES: Rows = TableDefinition::new("identities");
 pub(super) const SIGNERS: TableDefinition<'static, &str, Bytes> = TableDefinition::new("signers");
 pub(super) const REVOCATIONS: TableDefinition<'static, &str, &str> = TableDefinition::new("revocations");
 
+pub(super) const ARTIFACTS: Rows = TableDefinition::new("artifacts");
+pub(super) const ARTIFACTS_OF: Rows = TableDefinition::new("artifacts_of");
+pub(super) const ARTIFACT_TAGS: Rows = TableDefinition::new("artifact_tags");
+pub(super) const ARTIFACT_BLOBS: Rows = TableDefinition::new("artifact_blobs");
+pub(super) const ARTIFACT_LAYERS: Index = TableDefinition::new("artifact_layers");
+pub(super) const ARTIFACT_BYTES: TableDefinition<'static, &str, u64> = TableDefinition::new("artifact_bytes");
+
 pub(super) const MANIFESTS: Rows = TableDefinition::new("manifests");
 pub(super) const MANIFEST_AGES: Rows = TableDefinition::new("manifest_ages");
 pub(super) const SUBJECTS: Rows = TableDefinition::new("subjects");
@@ -106,6 +120,12 @@ pub(super) static RECORDS_SCHEMA: Schema = Schema {
         transaction.open_table(IDENTITIES)?;
         transaction.open_table(SIGNERS)?;
         transaction.open_table(REVOCATIONS)?;
+        transaction.open_table(ARTIFACTS)?;
+        transaction.open_table(ARTIFACTS_OF)?;
+        transaction.open_table(ARTIFACT_TAGS)?;
+        transaction.open_table(ARTIFACT_BLOBS)?;
+        transaction.open_table(ARTIFACT_LAYERS)?;
+        transaction.open_table(ARTIFACT_BYTES)?;
         Ok(())
     },
 };
@@ -148,7 +168,8 @@ impl Schema {
             }
         };
         match (found, opening) {
-            (Some(FORMAT), _) => Ok(()),
+            (Some(FORMAT), Opening::First) => self.complete(database),
+            (Some(FORMAT), Opening::Again) => Ok(()),
             (None, Opening::First) => {
                 let mut transaction = database.begin_write()?;
                 transaction.set_quick_repair(true);
@@ -168,6 +189,18 @@ impl Schema {
                 expected: FORMAT,
             }),
         }
+    }
+
+    /// Makes the tables that an earlier build did not have.
+    fn complete(&self, database: &redb::Database) -> Result<(), StoreError> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        let before = transaction.list_tables()?.count();
+        (self.create)(&transaction)?;
+        if transaction.list_tables()?.count() == before {
+            return Ok(transaction.abort()?);
+        }
+        Ok(transaction.commit()?)
     }
 }
 

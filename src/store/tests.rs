@@ -99,6 +99,7 @@ pub(super) fn submission(name: &str, tag: &str) -> Submission {
         tag_type: tag.stated_type(),
         tag,
         environment: None,
+        of_digest: false,
         format: "raw".into(),
         signature: name.as_bytes().to_vec(),
         payload: Some(vec![0, 255]),
@@ -130,6 +131,7 @@ async fn a_record_comes_back_as_it_went_in_and_survives_reopening() {
     let new = Submission {
         repository: Some(repository("team/app")),
         environment: Some("test-prod".into()),
+        of_digest: true,
         expires_at: Some(seconds(&running, 60)),
         ..submission("a", "internal-1.0")
     };

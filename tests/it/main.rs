@@ -18,6 +18,7 @@ mod lying_upstream;
 mod openapi;
 mod pitfalls;
 mod pull;
+mod pushes;
 mod server_commands;
 mod signatures_api;
 mod signers_api;

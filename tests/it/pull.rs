@@ -588,9 +588,9 @@ async fn the_rest_of_the_surface_answers_as_the_specification_says() {
     let old = mirror.get("/v1/_ping", DOCKER).await;
     assert!(String::from_utf8_lossy(&old.body).contains("Docker 20.10 or newer"));
     for (method, path) in [
-        (Method::PUT, manifest("v9")),
-        (Method::POST, format!("/v2/{REPOSITORY}/blobs/uploads/")),
-        (Method::PATCH, format!("/v2/{REPOSITORY}/blobs/uploads/1")),
+        (Method::PUT, format!("/v2/{REPOSITORY}/tags/list")),
+        (Method::POST, manifest("v9")),
+        (Method::PATCH, format!("/v2/{REPOSITORY}/blobs/{}", Digest::sha256(b"layer"))),
         (Method::DELETE, manifest(TAG)),
     ] {
         let answer = mirror.send(method.clone(), &path, &[], Bytes::from_static(b"{}")).await;

@@ -19,7 +19,10 @@ fn target_of<'a>(route: &'a Route<'_>) -> Option<&'a Target<'a>> {
         Route::Manifest { target, .. }
         | Route::Blob { target, .. }
         | Route::Tags { target, .. }
-        | Route::Referrers { target, .. } => Some(target),
+        | Route::Referrers { target, .. }
+        | Route::StartUpload { target, .. }
+        | Route::Upload { target, .. }
+        | Route::PutManifest { target, .. } => Some(target),
         Route::Base | Route::TooOld | Route::Discover => None,
     }
 }
@@ -121,10 +124,29 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_reading_is_routed(path in path(), method in "[A-Z]{1,8}") {
+    fn nothing_but_reading_and_putting_manifests_is_routed(path in path(), method in prop_oneof!["[A-Z]{1,8}", "PUT|POST|PATCH|DELETE"]) {
         prop_assume!(method != "GET" && method != "HEAD");
         let Ok(request) = Request::builder().method(method.as_str()).uri(&path).body(()) else { return Ok(()) };
-        let routed = Route::parse(&request, &canonical());
-        prop_assert!(matches!(routed, Err(RouteError::Method | RouteError::NotFound)), "{method} {path}: {routed:?}");
+        let put = method == "PUT" && path.split('?').next().unwrap_or_default().rsplit('/').nth(1) == Some("manifests");
+        match Route::parse(&request, &canonical()) {
+            Ok(Route::PutManifest { target, .. }) => {
+                prop_assert!(put && grammar::name().matches(target.repository.path()), "{method} {path}");
+            }
+            Ok(other) => prop_assert!(false, "{method} {path}: {other:?}"),
+            Err(RouteError::Method | RouteError::NotFound) => {}
+            Err(other) => prop_assert!(put, "{method} {path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_upload_is_of_a_repository_and_has_a_name_that_we_give(name in near(NAME), upload in "[0-9a-f]{0,40}|[ -~]{1,8}") {
+        let Ok(request) = Request::builder().method("PATCH").uri(format!("/v2/{name}/blobs/uploads/{upload}")).body(()) else {
+            return Ok(());
+        };
+        if let Ok(routed) = Route::parse(&request, &canonical()) {
+            let Route::Upload { target, name } = routed else { panic!("{routed:?}") };
+            prop_assert!(grammar::name().matches(target.repository.path()));
+            prop_assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        }
     }
 }

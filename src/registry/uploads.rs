@@ -1,0 +1,323 @@
+//! Blobs on their way in. They are kept aside, in memory and for a while, until a manifest that is accepted
+//! names them: what is never named is never stored.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Clock,
+    oci::{Digest, Repository},
+    pull::MAX_ARTIFACT_BLOB_BYTES,
+};
+
+/// Uploads that are open and blobs that wait, of one account: more than any signature takes.
+const MAX_OF_ACCOUNT: usize = 256;
+
+/// Blobs that are to be sent again, of all accounts.
+const MAX_WANTED: usize = 1024;
+
+/// All of them together, whoever sends them.
+const MAX_BYTES: usize = 64 << 20;
+
+/// From the last that was heard of an upload or a blob until it is forgotten.
+const KEPT: Duration = Duration::from_secs(600);
+
+pub(super) struct Uploads {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+/// Whose an upload is and where it goes: to everybody else, and anywhere else, it does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) account: Arc<str>,
+    pub(super) repository: Repository,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<String, Upload>,
+    waiting: BTreeMap<(Place, Digest), Waiting>,
+    /// What was not sent because it is there, and cannot be taken from there.
+    wanted: BTreeMap<(Place, Digest), Instant>,
+    bytes: usize,
+}
+
+struct Upload {
+    place: Place,
+    content: BytesMut,
+    heard: Instant,
+}
+
+struct Waiting {
+    content: Bytes,
+    heard: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error("there is no such upload, or no longer")]
+    Unknown,
+    #[error("the upload goes on at byte {at}")]
+    Range { at: usize },
+    #[error("the bytes have another digest")]
+    WrongDigest,
+    #[error("a blob of a signature, an attestation or an SBOM has at most {MAX_ARTIFACT_BLOB_BYTES} bytes here")]
+    TooLarge,
+    #[error("too many uploads are under way: finish or cancel some, or try again later")]
+    TooMany,
+}
+
+impl Uploads {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default() }
+    }
+
+    /// Opens an upload, and says by which name.
+    pub(super) fn begin(&self, place: Place) -> Result<String, UploadError> {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        if state.count_of(&place.account) >= MAX_OF_ACCOUNT {
+            return Err(UploadError::TooMany);
+        }
+        let mut name = [0; 16];
+        // A machine without randomness takes no uploads, as it would have to guess names.
+        SystemRandom::new().fill(&mut name).map_err(|_| UploadError::TooMany)?;
+        let name = hex::encode(name);
+        state.open.insert(name.clone(), Upload { place, content: BytesMut::new(), heard: now });
+        Ok(name)
+    }
+
+    /// How many bytes of it are here.
+    pub(super) fn received(&self, place: &Place, name: &str) -> Result<usize, UploadError> {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        Ok(state.open_at(place, name)?.content.len())
+    }
+
+    /// Adds bytes that belong at `at`, and says where the next go. An upload that grows too large is gone.
+    pub(super) fn append(&self, place: &Place, name: &str, at: usize, bytes: &[u8]) -> Result<usize, UploadError> {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        let total = state.bytes;
+        let upload = state.open_at(place, name)?;
+        let received = upload.content.len();
+        if received != at {
+            return Err(UploadError::Range { at: received });
+        }
+        let too_large = received + bytes.len() > MAX_ARTIFACT_BLOB_BYTES;
+        if too_large || total + bytes.len() > MAX_BYTES {
+            state.drop_open(name);
+            return Err(if too_large { UploadError::TooLarge } else { UploadError::TooMany });
+        }
+        upload.content.extend_from_slice(bytes);
+        upload.heard = now;
+        state.bytes += bytes.len();
+        Ok(received + bytes.len())
+    }
+
+    /// Ends an upload: its bytes wait for a manifest if they have this digest, else they are gone.
+    pub(super) fn finish(&self, place: &Place, name: &str, digest: &Digest) -> Result<(), UploadError> {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        state.open_at(place, name)?;
+        let upload = state.open.remove(name).ok_or(UploadError::Unknown)?;
+        state.bytes -= upload.content.len();
+        if !digest.matches(&upload.content) {
+            return Err(UploadError::WrongDigest);
+        }
+        let waiting = Waiting { content: upload.content.freeze(), heard: now };
+        state.bytes += waiting.content.len();
+        let before = state.waiting.insert((upload.place, *digest), waiting);
+        state.bytes -= before.map_or(0, |before| before.content.len());
+        Ok(())
+    }
+
+    pub(super) fn cancel(&self, place: &Place, name: &str) -> Result<(), UploadError> {
+        let mut state = self.state.lock();
+        state.open_at(place, name)?;
+        state.drop_open(name);
+        Ok(())
+    }
+
+    /// A blob that waits for its manifest.
+    pub(super) fn blob(&self, place: &Place, digest: &Digest) -> Option<Bytes> {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        let waiting = state.waiting.get_mut(&(place.clone(), *digest))?;
+        waiting.heard = now;
+        Some(waiting.content.clone())
+    }
+
+    /// Forgets blobs whose manifest has come, and was accepted or not.
+    pub(super) fn discard<'a>(&self, place: &Place, digests: impl IntoIterator<Item = &'a Digest>) {
+        let mut state = self.state.lock();
+        for digest in digests {
+            if let Some(waiting) = state.waiting.remove(&(place.clone(), *digest)) {
+                state.bytes -= waiting.content.len();
+            }
+        }
+    }
+
+    /// From now on the blob has to be sent, wherever else it may be.
+    pub(super) fn want(&self, place: &Place, digest: Digest) {
+        let now = self.clock.instant();
+        let mut state = self.state.lock();
+        state.forget_aged(now);
+        if state.wanted.len() < MAX_WANTED {
+            state.wanted.insert((place.clone(), digest), now);
+        }
+    }
+
+    pub(super) fn is_wanted(&self, place: &Place, digest: &Digest) -> bool {
+        self.state.lock().wanted.contains_key(&(place.clone(), *digest))
+    }
+
+    /// Forgets what nobody has asked about for a while.
+    pub(super) fn forget_aged(&self) {
+        let now = self.clock.instant();
+        self.state.lock().forget_aged(now);
+    }
+}
+
+impl State {
+    fn open_at(&mut self, place: &Place, name: &str) -> Result<&mut Upload, UploadError> {
+        self.open.get_mut(name).filter(|upload| upload.place == *place).ok_or(UploadError::Unknown)
+    }
+
+    fn drop_open(&mut self, name: &str) {
+        if let Some(upload) = self.open.remove(name) {
+            self.bytes -= upload.content.len();
+        }
+    }
+
+    fn count_of(&self, account: &str) -> usize {
+        let open = self.open.values().filter(|upload| &*upload.place.account == account).count();
+        open + self.waiting.keys().filter(|(place, _)| &*place.account == account).count()
+    }
+
+    fn forget_aged(&mut self, now: Instant) {
+        let aged = |heard: Instant| now.saturating_duration_since(heard) >= KEPT;
+        self.open.retain(|_, upload| !aged(upload.heard));
+        self.waiting.retain(|_, waiting| !aged(waiting.heard));
+        self.wanted.retain(|_, since| !aged(*since));
+        let open = self.open.values().map(|upload| upload.content.len());
+        self.bytes = open.chain(self.waiting.values().map(|waiting| waiting.content.len())).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uploads() -> (Uploads, Clock) {
+        let clock = Clock::manual("2026-11-22T12:00:00Z".parse().unwrap());
+        (Uploads::new(clock.clone()), clock)
+    }
+
+    fn place(account: &str, repository: &str) -> Place {
+        let repository = Repository::new(&"docker.io".parse().unwrap(), repository).unwrap();
+        Place { account: account.into(), repository }
+    }
+
+    fn put(uploads: &Uploads, place: &Place, bytes: &[u8]) -> Result<Digest, UploadError> {
+        let (name, digest) = (uploads.begin(place.clone())?, Digest::sha256(bytes));
+        uploads.append(place, &name, 0, bytes)?;
+        uploads.finish(place, &name, &digest).map(|()| digest)
+    }
+
+    #[test]
+    fn an_upload_is_its_accounts_and_its_repositorys_alone() {
+        let (uploads, _clock) = uploads();
+        let mine = place("ci", "team/app");
+        let name = uploads.begin(mine.clone()).unwrap();
+        uploads.append(&mine, &name, 0, b"bytes").unwrap();
+        let digest = Digest::sha256(b"bytes");
+        for other in [place("other", "team/app"), place("ci", "team/other")] {
+            assert_eq!(uploads.received(&other, &name), Err(UploadError::Unknown));
+            assert_eq!(uploads.append(&other, &name, 5, b"x"), Err(UploadError::Unknown));
+            assert_eq!(uploads.finish(&other, &name, &digest), Err(UploadError::Unknown));
+            assert_eq!(uploads.cancel(&other, &name), Err(UploadError::Unknown));
+        }
+        uploads.finish(&mine, &name, &digest).unwrap();
+        assert_eq!(uploads.blob(&mine, &digest).as_deref(), Some(b"bytes".as_ref()));
+        for other in [place("other", "team/app"), place("ci", "team/other")] {
+            assert_eq!(uploads.blob(&other, &digest), None);
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_about_is_forgotten() {
+        let (uploads, clock) = uploads();
+        let mine = place("ci", "team/app");
+        let name = uploads.begin(mine.clone()).unwrap();
+        let digest = put(&uploads, &mine, b"bytes").unwrap();
+        clock.advance(KEPT - Duration::from_secs(1));
+        uploads.append(&mine, &name, 0, b"x").unwrap();
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(uploads.blob(&mine, &digest), None);
+        assert_eq!(uploads.received(&mine, &name), Ok(1));
+        clock.advance(KEPT);
+        assert_eq!(uploads.received(&mine, &name), Err(UploadError::Unknown));
+        assert_eq!(uploads.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn size_number_and_sum_are_capped() {
+        let (uploads, _clock) = uploads();
+        let mine = place("ci", "team/app");
+        let whole = vec![0; MAX_ARTIFACT_BLOB_BYTES];
+        let name = uploads.begin(mine.clone()).unwrap();
+        uploads.append(&mine, &name, 0, &whole).unwrap();
+        assert_eq!(uploads.append(&mine, &name, whole.len(), b"x"), Err(UploadError::TooLarge));
+        assert_eq!(uploads.received(&mine, &name), Err(UploadError::Unknown), "it is gone");
+        assert_eq!(uploads.state.lock().bytes, 0);
+
+        for n in 0..MAX_BYTES / MAX_ARTIFACT_BLOB_BYTES {
+            let mut blob = whole.clone();
+            blob[0] = u8::try_from(n + 1).unwrap();
+            put(&uploads, &mine, &blob).unwrap();
+        }
+        assert_eq!(put(&uploads, &mine, b"one more"), Err(UploadError::TooMany));
+        let digests: Vec<_> = uploads.state.lock().waiting.keys().map(|(_, digest)| *digest).collect();
+        uploads.discard(&mine, &digests);
+        assert_eq!(uploads.state.lock().bytes, 0);
+
+        for _ in 0..MAX_OF_ACCOUNT {
+            uploads.begin(mine.clone()).unwrap();
+        }
+        assert_eq!(uploads.begin(place("ci", "team/other")), Err(UploadError::TooMany));
+        uploads.begin(place("other", "team/app")).unwrap();
+    }
+
+    #[test]
+    fn bytes_go_where_they_belong_and_have_the_digest_that_they_are_said_to_have() {
+        let (uploads, _clock) = uploads();
+        let mine = place("ci", "team/app");
+        let name = uploads.begin(mine.clone()).unwrap();
+        assert_eq!(uploads.append(&mine, &name, 0, b"one "), Ok(4));
+        for wrong in [0, 3, 5, usize::MAX] {
+            assert_eq!(uploads.append(&mine, &name, wrong, b"two"), Err(UploadError::Range { at: 4 }));
+        }
+        assert_eq!(uploads.append(&mine, &name, 4, b"two"), Ok(7));
+        assert_eq!(uploads.finish(&mine, &name, &Digest::sha256(b"one tow")), Err(UploadError::WrongDigest));
+        assert_eq!(uploads.received(&mine, &name), Err(UploadError::Unknown), "it is gone");
+        assert_eq!(uploads.state.lock().bytes, 0);
+        // The same blob twice is one.
+        put(&uploads, &mine, b"bytes").unwrap();
+        put(&uploads, &mine, b"bytes").unwrap();
+        assert_eq!(uploads.state.lock().bytes, 5);
+    }
+}

@@ -86,6 +86,12 @@ impl Registry {
         Image { repository, tag: tag.to_owned(), index_tag, single, index, child }
     }
 
+    /// The single manifest, as it is here.
+    pub(crate) fn manifest_of(&self, image: &Image) -> Bytes {
+        let url = format!("http://{}/v2/{}/manifests/{}", self.address, image.repository, image.single);
+        self.http.send(Method::GET, &url, &[("accept", MANIFEST)], Bytes::new()).body
+    }
+
     /// The bytes of a manifest, pushed together with its config and layer but not itself.
     fn manifest(&self, repository: &str, architecture: &str, what: &str) -> Vec<u8> {
         let (layer, diff_id) = self.layer(&format!("{repository} {architecture} {what}\n"));

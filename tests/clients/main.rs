@@ -38,6 +38,7 @@ mod hop;
 mod http;
 mod hub;
 mod images;
+mod lab;
 mod mirror;
 mod nginx;
 mod process;

@@ -25,6 +25,7 @@ use crate::{
     http::Http,
     hub::{ACCOUNT, Hub, certificate::Authority},
     images::Registry,
+    lab::Lab,
     process,
     signing::Signer,
 };
@@ -44,6 +45,7 @@ pub(crate) struct World {
     pub(crate) doors: Doors,
     /// The stand-in serves on it.
     pub(crate) runtime: Runtime,
+    lab: OnceLock<Lab>,
 }
 
 /// Runs `test` in the world.
@@ -148,7 +150,12 @@ impl World {
         fs::write(scratch.join("mirror.crt"), certificate.pem()).unwrap();
         fs::write(scratch.join("mirror.key"), key.serialize_pem()).unwrap();
         let signer = Signer::new(&scratch, "team");
-        Self { signer, scratch, hub, registry, daemons, doors: Doors::new(), runtime }
+        Self { signer, scratch, hub, registry, daemons, doors: Doors::new(), runtime, lab: OnceLock::new() }
+    }
+
+    /// Started when the first test asks for it.
+    pub(crate) fn lab(&self) -> &Lab {
+        self.lab.get_or_init(|| Lab::start(self))
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {
@@ -171,7 +178,7 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the suite's own switches, not settings of the program")]
-fn variable(name: &str) -> Option<OsString> {
+pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 

@@ -44,13 +44,13 @@ impl Origin {
         format!("{}{SYSTEM_PATH}", own.unwrap_or_default())
     }
 
-    pub(super) fn command(self, program: &str, world: &World) -> Command {
+    pub(crate) fn command(self, program: &str, world: &World) -> Command {
         let mut command = world.command(program);
         command.env("PATH", self.path());
         command
     }
 
-    pub(super) fn daemon(self, name: &'static str, scratch: &Path, arguments: impl FnOnce(&mut Command)) -> Daemon {
+    pub(crate) fn daemon(self, name: &'static str, scratch: &Path, arguments: impl FnOnce(&mut Command)) -> Daemon {
         let mut command = process::daemon(name, scratch);
         arguments(command.env("PATH", self.path()));
         Daemon::start(name, command)

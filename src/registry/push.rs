@@ -18,7 +18,7 @@ use super::{
     refusal,
     respond::{self, Body},
     route::Target,
-    uploads::{Place, UploadError},
+    uploads::{Ended, Place, UploadError},
 };
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -69,7 +69,7 @@ impl Parts {
         };
         let Some(digest) = digest else { return going_on(target, &name, 0, StatusCode::ACCEPTED) };
         match self.receive(place, &name, 0, None, body).await {
-            Ok(_) => self.finish(target, place, &name, &digest),
+            Ok(_) => self.finish(target, place, &name, &digest).await,
             Err(error) => {
                 // Nobody has been told its name.
                 self.uploads.cancel(place, &name).ok();
@@ -115,7 +115,7 @@ impl Parts {
         let at = range.map_or(received, |(first, _)| first);
         let length = range.map(|(first, last)| last - first + 1);
         match (self.receive(place, name, at, length, body).await, digest) {
-            (Ok(_), Some(digest)) => self.finish(target, place, name, &digest),
+            (Ok(_), Some(digest)) => self.finish(target, place, name, &digest).await,
             (Ok(received), None) => going_on(target, name, received, StatusCode::ACCEPTED),
             (Err(error), _) => upload_error(target, Some(name), &error),
         }
@@ -227,8 +227,16 @@ impl Parts {
         }
     }
 
-    fn finish(&self, target: &Target<'_>, place: &Place, name: &str, digest: &Digest) -> Response<Body> {
-        match self.uploads.finish(place, name, digest) {
+    async fn finish(&self, target: &Target<'_>, place: &Place, name: &str, digest: &Digest) -> Response<Body> {
+        let ended = match self.uploads.finish(place, name, digest) {
+            // What is too large to be taken may be there already.
+            Ok(Ended::ReadPast) => match self.puller.blob_length(&place.repository, digest).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) | Err(_) => Err(UploadError::TooLarge),
+            },
+            ended => ended.map(drop),
+        };
+        match ended {
             Ok(()) => created(&target.path(&format!("blobs/{digest}")), digest),
             Err(error) => upload_error(target, None, &error),
         }

@@ -7,13 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::{
+    digest::{Context, SHA256},
+    rand::{SecureRandom, SystemRandom},
+};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::{
     clock::Clock,
-    oci::{Digest, Repository},
+    oci::{Algorithm, Digest, Repository},
     pull::MAX_ARTIFACT_BLOB_BYTES,
 };
 
@@ -22,6 +25,9 @@ const MAX_OF_ACCOUNT: usize = 256;
 
 /// Blobs that are to be sent again, of all accounts.
 const MAX_WANTED: usize = 1024;
+
+/// Of a blob that nothing is kept of.
+const MAX_READ_PAST: usize = 16 << 30;
 
 /// All of them together, whoever sends them.
 const MAX_BYTES: usize = 64 << 20;
@@ -52,8 +58,27 @@ struct State {
 
 struct Upload {
     place: Place,
-    content: BytesMut,
+    content: Content,
     heard: Instant,
+}
+
+enum Content {
+    Kept(BytesMut),
+    /// Too large to be of a signature. Tools that put an image back before they sign it send layers of
+    /// which they do not know that they are there: such a one is read past, for its digest alone.
+    ReadPast {
+        hash: Context,
+        length: usize,
+    },
+}
+
+/// What an upload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Its bytes wait for a manifest.
+    Waits,
+    /// It had this digest, and nothing of it is here.
+    ReadPast,
 }
 
 struct Waiting {
@@ -92,7 +117,7 @@ impl Uploads {
         // A machine without randomness takes no uploads, as it would have to guess names.
         SystemRandom::new().fill(&mut name).map_err(|_| UploadError::TooMany)?;
         let name = hex::encode(name);
-        state.open.insert(name.clone(), Upload { place, content: BytesMut::new(), heard: now });
+        state.open.insert(name.clone(), Upload { place, content: Content::Kept(BytesMut::new()), heard: now });
         Ok(name)
     }
 
@@ -104,7 +129,7 @@ impl Uploads {
         Ok(state.open_at(place, name)?.content.len())
     }
 
-    /// Adds bytes that belong at `at`, and says where the next go. An upload that grows too large is gone.
+    /// Adds bytes that belong at `at`, and says where the next go. An upload that there is no room for is gone.
     pub(super) fn append(&self, place: &Place, name: &str, at: usize, bytes: &[u8]) -> Result<usize, UploadError> {
         let now = self.clock.instant();
         let mut state = self.state.lock();
@@ -115,33 +140,42 @@ impl Uploads {
         if received != at {
             return Err(UploadError::Range { at: received });
         }
-        let too_large = received + bytes.len() > MAX_ARTIFACT_BLOB_BYTES;
-        if too_large || total + bytes.len() > MAX_BYTES {
-            state.drop_open(name);
-            return Err(if too_large { UploadError::TooLarge } else { UploadError::TooMany });
-        }
-        upload.content.extend_from_slice(bytes);
+        let held = upload.content.held();
+        let next = received.saturating_add(bytes.len());
         upload.heard = now;
-        state.bytes += bytes.len();
-        Ok(received + bytes.len())
+        upload.content.add(bytes);
+        let grown = upload.content.held();
+        state.bytes = total - held + grown;
+        if next > MAX_READ_PAST || state.bytes > MAX_BYTES {
+            state.drop_open(name);
+            return Err(if next > MAX_READ_PAST { UploadError::TooLarge } else { UploadError::TooMany });
+        }
+        Ok(next)
     }
 
     /// Ends an upload: its bytes wait for a manifest if they have this digest, else they are gone.
-    pub(super) fn finish(&self, place: &Place, name: &str, digest: &Digest) -> Result<(), UploadError> {
+    pub(super) fn finish(&self, place: &Place, name: &str, digest: &Digest) -> Result<Ended, UploadError> {
         let now = self.clock.instant();
         let mut state = self.state.lock();
         state.forget_aged(now);
         state.open_at(place, name)?;
         let upload = state.open.remove(name).ok_or(UploadError::Unknown)?;
-        state.bytes -= upload.content.len();
-        if !digest.matches(&upload.content) {
+        state.bytes -= upload.content.held();
+        let content = match upload.content {
+            Content::Kept(bytes) => bytes.freeze(),
+            Content::ReadPast { hash, .. } => {
+                let is_right = digest.algorithm() == Algorithm::Sha256 && digest.as_bytes() == hash.finish().as_ref();
+                return if is_right { Ok(Ended::ReadPast) } else { Err(UploadError::WrongDigest) };
+            }
+        };
+        if !digest.matches(&content) {
             return Err(UploadError::WrongDigest);
         }
-        let waiting = Waiting { content: upload.content.freeze(), heard: now };
+        let waiting = Waiting { content, heard: now };
         state.bytes += waiting.content.len();
         let before = state.waiting.insert((upload.place, *digest), waiting);
         state.bytes -= before.map_or(0, |before| before.content.len());
-        Ok(())
+        Ok(Ended::Waits)
     }
 
     pub(super) fn cancel(&self, place: &Place, name: &str) -> Result<(), UploadError> {
@@ -192,6 +226,39 @@ impl Uploads {
     }
 }
 
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Self::Kept(bytes) => bytes.len(),
+            Self::ReadPast { length, .. } => *length,
+        }
+    }
+
+    /// How much of it is in memory.
+    fn held(&self) -> usize {
+        match self {
+            Self::Kept(bytes) => bytes.len(),
+            Self::ReadPast { .. } => 0,
+        }
+    }
+
+    fn add(&mut self, more: &[u8]) {
+        match self {
+            Self::Kept(bytes) if bytes.len() + more.len() <= MAX_ARTIFACT_BLOB_BYTES => bytes.extend_from_slice(more),
+            Self::Kept(bytes) => {
+                let mut hash = Context::new(&SHA256);
+                hash.update(bytes);
+                hash.update(more);
+                *self = Self::ReadPast { hash, length: bytes.len() + more.len() };
+            }
+            Self::ReadPast { hash, length } => {
+                hash.update(more);
+                *length += more.len();
+            }
+        }
+    }
+}
+
 impl State {
     fn open_at(&mut self, place: &Place, name: &str) -> Result<&mut Upload, UploadError> {
         self.open.get_mut(name).filter(|upload| upload.place == *place).ok_or(UploadError::Unknown)
@@ -199,7 +266,7 @@ impl State {
 
     fn drop_open(&mut self, name: &str) {
         if let Some(upload) = self.open.remove(name) {
-            self.bytes -= upload.content.len();
+            self.bytes -= upload.content.held();
         }
     }
 
@@ -213,7 +280,7 @@ impl State {
         self.open.retain(|_, upload| !aged(upload.heard));
         self.waiting.retain(|_, waiting| !aged(waiting.heard));
         self.wanted.retain(|_, since| !aged(*since));
-        let open = self.open.values().map(|upload| upload.content.len());
+        let open = self.open.values().map(|upload| upload.content.held());
         self.bytes = open.chain(self.waiting.values().map(|waiting| waiting.content.len())).sum();
     }
 }
@@ -235,7 +302,7 @@ mod tests {
     fn put(uploads: &Uploads, place: &Place, bytes: &[u8]) -> Result<Digest, UploadError> {
         let (name, digest) = (uploads.begin(place.clone())?, Digest::sha256(bytes));
         uploads.append(place, &name, 0, bytes)?;
-        uploads.finish(place, &name, &digest).map(|()| digest)
+        uploads.finish(place, &name, &digest).map(|_| digest)
     }
 
     #[test]
@@ -251,7 +318,7 @@ mod tests {
             assert_eq!(uploads.finish(&other, &name, &digest), Err(UploadError::Unknown));
             assert_eq!(uploads.cancel(&other, &name), Err(UploadError::Unknown));
         }
-        uploads.finish(&mine, &name, &digest).unwrap();
+        assert_eq!(uploads.finish(&mine, &name, &digest), Ok(Ended::Waits));
         assert_eq!(uploads.blob(&mine, &digest).as_deref(), Some(b"bytes".as_ref()));
         for other in [place("other", "team/app"), place("ci", "team/other")] {
             assert_eq!(uploads.blob(&other, &digest), None);
@@ -281,9 +348,16 @@ mod tests {
         let whole = vec![0; MAX_ARTIFACT_BLOB_BYTES];
         let name = uploads.begin(mine.clone()).unwrap();
         uploads.append(&mine, &name, 0, &whole).unwrap();
-        assert_eq!(uploads.append(&mine, &name, whole.len(), b"x"), Err(UploadError::TooLarge));
+        assert_eq!(uploads.state.lock().bytes, whole.len());
+        assert_eq!(uploads.append(&mine, &name, whole.len(), b"x"), Ok(whole.len() + 1));
+        assert_eq!(uploads.state.lock().bytes, 0, "nothing is kept of what is larger");
+        let digest = Digest::sha256(&[whole.as_slice(), b"x"].concat());
+        assert_eq!(uploads.finish(&mine, &name, &digest), Ok(Ended::ReadPast));
+        assert_eq!(uploads.blob(&mine, &digest), None);
+        let name = uploads.begin(mine.clone()).unwrap();
+        uploads.append(&mine, &name, 0, &[whole.as_slice(), b"y"].concat()).unwrap();
+        assert_eq!(uploads.finish(&mine, &name, &digest), Err(UploadError::WrongDigest));
         assert_eq!(uploads.received(&mine, &name), Err(UploadError::Unknown), "it is gone");
-        assert_eq!(uploads.state.lock().bytes, 0);
 
         for n in 0..MAX_BYTES / MAX_ARTIFACT_BLOB_BYTES {
             let mut blob = whole.clone();

@@ -375,8 +375,10 @@ async fn uploads_that_are_wrong_too_large_or_another_repositorys_are_refused_and
 
     let huge = vec![0; (4 << 20) + 1];
     let location = world.open().await;
-    let too_large = world.send(Method::PATCH, &location, &[], huge.clone()).await;
-    assert_eq!(error(&too_large), denied());
+    let read_past = world.send(Method::PATCH, &location, &[], huge.clone()).await;
+    assert_eq!((read_past.status, read_past.header("range")), (StatusCode::ACCEPTED, Some("0-4194304")));
+    let end = format!("{location}?digest={}", Digest::sha256(&huge));
+    assert_eq!(error(&world.send(Method::PUT, &end, &[], "").await), denied());
     assert_eq!(world.send(Method::GET, &location, &[], "").await.status, StatusCode::NOT_FOUND);
     let whole = format!("{}?digest={}", uploads(), Digest::sha256(&huge));
     assert_eq!(error(&world.send(Method::POST, &whole, &[], huge).await), denied());
@@ -511,6 +513,16 @@ async fn an_image_put_back_where_it_is_changes_nothing_and_is_no_way_to_its_blob
         assert_eq!((put.status, put.header("oci-subject")), (StatusCode::CREATED, None), "{put:?}");
         assert_eq!(put.header("docker-content-digest"), Some(world.image.digest.to_string().as_str()));
     }
+    // A client that does not know what is there sends it: a large layer is read past.
+    let large = vec![7; (4 << 20) + 1];
+    let image = world.registry.push_image(REPOSITORY, Some("preview-large"), &[&large]);
+    let location = world.open().await;
+    world.send(Method::PATCH, &location, &[], large.clone()).await;
+    let ended = world.send(Method::PUT, &format!("{location}?digest={}", image.children[1]), &[], "").await;
+    assert_eq!(ended.status, StatusCode::CREATED, "{ended:?}");
+    let put = world.send(Method::PUT, &path("preview-large"), &headers, image.bytes.clone()).await;
+    assert_eq!(put.status, StatusCode::CREATED, "{put:?}");
+    assert_ne!(world.get(&blob(image.children[1])).await.status, StatusCode::OK);
     // Under another tag it would be another image's.
     let put = world.send(Method::PUT, &path("preview-v2"), &headers, world.image.bytes.clone()).await;
     assert_eq!(error(&put), denied());

@@ -3,14 +3,21 @@
 
 use std::hint::black_box;
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, ParsedPublicKey, VerificationAlgorithm,
+    },
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use sig_repo::{
     oci::Digest,
     trust::{
-        Annotations, Credential, Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, Subject, TrustRoot,
-        verify,
+        Annotations, Credential, Demands, Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, SigstoreRoot,
+        Subject, TrustRoot, verify,
     },
 };
 
@@ -31,9 +38,14 @@ const KEYS: [(&str, &str); 7] = [
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn signer((name, pem): (&str, &str)) -> Signer {
+    let key = PublicKey::from_pem(pem).expect("the fixture is a key");
+    Signer { name: name.to_owned(), ..signer_with(Credential::PublicKey(key)) }
+}
+
+fn signer_with(credential: Credential) -> Signer {
     Signer {
-        name: name.to_owned(),
-        credential: Credential::PublicKey(PublicKey::from_pem(pem).expect("the fixture is a key")),
+        name: String::new(),
+        credential,
         origin: SignerOrigin::File,
         added: NOW,
         not_before: None,
@@ -99,5 +111,59 @@ fn no_trusted_key(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_verification, no_trusted_key);
+/// Bundles with all their evidence, as they come from the store, and beside each the signatures alone
+/// that have to be checked for it.
+fn sigstore(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sigstore");
+    let identity = r#"{"issuer": "https://github.com/login/oauth", "subject_pattern": ".+@gmail[.]com"}"#;
+    let identity = Credential::Keyless(serde_json::from_str(identity).expect("an identity"));
+    let key = Credential::PublicKey(PublicKey::from_pem(COSIGN_3_KEY).expect("the fixture is a key"));
+    for (name, credential, bundle, artifact, signatures) in [
+        ("bundle with a key", key, COSIGN_3, COSIGN_3_MANIFEST, [1, 0]),
+        // Of the certificate by its authority; of the blob, certificate's log, log twice, timestamp.
+        ("full keyless", identity, KEYLESS, KEYLESS_BLOB, [5, 1]),
+    ] {
+        let root = TrustRoot::new(vec![signer_with(credential)]);
+        let root = root.with_sigstore([SigstoreRoot::public_good()].into(), Demands::default());
+        let digest = Digest::sha256(artifact);
+        let subject = Subject { digest: &digest, manifest: Some(artifact), repository: None };
+        let now = Timestamp::MAX;
+        let judge = |bundle: &[u8]| {
+            let envelope = Envelope::recognise(bundle, None, &Annotations::new()).expect("the fixture is a bundle");
+            verify(&envelope, &subject, &root, now)
+        };
+        assert!(judge(bundle).is_verified(), "{name}");
+        group.bench_function(name, |bencher| bencher.iter(|| judge(black_box(bundle))));
+        let [p256, p384] = signatures;
+        let (p256, p384) = (
+            vec![signed(&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P256_SHA256_ASN1); p256],
+            vec![signed(&ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1); p384],
+        );
+        group.bench_function(format!("{name}, its signatures alone"), |bencher| {
+            bencher.iter(|| {
+                for (key, signature) in p256.iter().chain(&p384) {
+                    key.verify_sig(black_box(KEYLESS_BLOB), signature).expect("it was signed so");
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn signed(
+    signing: &'static EcdsaSigningAlgorithm,
+    verifying: &'static dyn VerificationAlgorithm,
+) -> (ParsedPublicKey, Vec<u8>) {
+    let key = EcdsaKeyPair::generate(signing).expect("a key");
+    let signature = key.sign(&SystemRandom::new(), KEYLESS_BLOB).expect("a signature").as_ref().to_vec();
+    (ParsedPublicKey::new(verifying, key.public_key().as_ref()).expect("its key"), signature)
+}
+
+const COSIGN_3: &[u8] = include_bytes!("../tests/fixtures/sigstore/bundle/key-p256-none.json");
+const COSIGN_3_KEY: &str = include_str!("../tests/fixtures/sigstore/keys/p256.pub");
+const COSIGN_3_MANIFEST: &[u8] = include_bytes!("../tests/fixtures/sigstore/manifest.json");
+const KEYLESS: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.json");
+const KEYLESS_BLOB: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.txt");
+
+criterion_group!(benches, one_verification, no_trusted_key, sigstore);
 criterion_main!(benches);

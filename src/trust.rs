@@ -16,6 +16,8 @@ mod outcome;
 mod root;
 mod signer;
 mod signer_document;
+mod sigstore;
+mod timestamp;
 mod verifier;
 
 pub use self::envelope::{
@@ -28,4 +30,8 @@ pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
 pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};
 pub use self::signer_document::{SignerDocument, SignerDocumentError};
+pub use self::sigstore::{
+    BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Identity, Keyless, KeylessError, KeylessForm,
+    MAX_ROOT_BYTES, Matcher, MemberFlaw, SigstoreRejection, SigstoreRoot, SigstoreRootError, UnknownClaim,
+};
 pub use self::verifier::{Subject, verify};

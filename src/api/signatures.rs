@@ -229,6 +229,9 @@ fn recognised(signed: &Signed) -> Result<Format, Problem> {
         Err(EnvelopeError::Malformed { flaw: flaw @ (Flaw::Empty | Flaw::TooLarge) }) => {
             Err(Problem::field("signature", flaw.to_string()))
         }
+        Err(EnvelopeError::Malformed { flaw: flaw @ (Flaw::Bundle(_) | Flaw::Evidence(_)) }) => {
+            Err(Problem::field("signature", flaw.to_string()))
+        }
         // Some formats hold the payload within the signature.
         Err(EnvelopeError::Malformed { flaw }) => {
             let field = if signed.payload.is_some() { "payload" } else { "signature" };

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::{
     clock::Clock,
     store::{SignerRow, Store, StoreError},
-    trust::{Credential, Signer, SignerOrigin, TrustRoot},
+    trust::{Credential, Demands, Signer, SignerOrigin, SigstoreRoot, TrustRoot},
 };
 
 pub use self::files::{TrustFiles, TrustFilesError};
@@ -31,6 +31,8 @@ pub struct Trusted {
     clock: Clock,
     current: ArcSwap<TrustRoot>,
     changes: Changes,
+    /// The sigstores whose word counts for keyless signers.
+    sigstore: Arc<[SigstoreRoot]>,
     files: Mutex<Files>,
     /// Why the directory could not be read when it was last looked at.
     failure: Mutex<Option<String>>,
@@ -58,6 +60,7 @@ impl Trusted {
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             changes: Changes::default(),
+            sigstore: [SigstoreRoot::public_good()].into(),
             files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
@@ -116,7 +119,8 @@ impl Trusted {
         });
         let signers: Vec<_> = of_files.chain(rows.iter().filter_map(signer_of_row)).collect();
         tracing::info!(signers = signers.len(), "{} signers are trusted", signers.len());
-        let (root, before) = (Arc::new(TrustRoot::new(signers)), self.root());
+        let (root, before) =
+            (Arc::new(TrustRoot::new(signers).with_sigstore(self.sigstore.clone(), Demands::default())), self.root());
         let changed = root.changed_since(&before);
         self.current.store(root);
         if !changed.is_empty() {

@@ -1,7 +1,7 @@
 mod foreign;
 mod raw;
 mod simple_signing;
-mod strict_json;
+pub(super) mod strict_json;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +10,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
+
+use super::sigstore::{self, BundleFlaw};
 
 pub use self::strict_json::JsonFlaw;
 pub(super) use self::{
@@ -65,6 +67,7 @@ pub struct Envelope {
 pub(super) enum Content {
     Detached(Detached),
     OpenPgp(SignedMessage),
+    Sigstore(Box<sigstore::Bundle>),
 }
 
 /// A signature by one key, and nothing that says which.
@@ -110,6 +113,10 @@ pub enum Flaw {
     PayloadBeside,
     #[error(transparent)]
     OpenPgp(#[from] OpenPgpFlaw),
+    #[error("not a sigstore bundle: {0}")]
+    Bundle(BundleFlaw),
+    #[error("what stands beside the signature is not what cosign puts there: {0}")]
+    Evidence(BundleFlaw),
 }
 
 impl Envelope {
@@ -154,7 +161,18 @@ impl Envelope {
                     return Err(Flaw::PayloadMissing.into());
                 }
                 let normalised_hash = normalised_hash(&signature, payload.as_ref(), annotations);
-                Ok(Self { content: Content::Detached(Detached { signature, payload }), normalised_hash })
+                let content = if EVIDENCE_ANNOTATIONS.iter().any(|name| annotations.contains_key(*name)) {
+                    let bundle = sigstore::Bundle::of_layer(signature, payload, annotations).map_err(Flaw::Evidence)?;
+                    Content::Sigstore(Box::new(bundle))
+                } else {
+                    Content::Detached(Detached { signature, payload })
+                };
+                Ok(Self { content, normalised_hash })
+            }
+            Format::SigstoreBundle => {
+                let bundle = sigstore::Bundle::parse(signature).map_err(Flaw::Bundle)?;
+                let normalised_hash = bundle.normalised_hash();
+                Ok(Self { content: Content::Sigstore(Box::new(bundle)), normalised_hash })
             }
             Format::OpenPgp if payload.is_some() => Err(Flaw::PayloadBeside.into()),
             Format::OpenPgp => {
@@ -173,6 +191,7 @@ impl Envelope {
             Content::Detached(Detached { payload: Some(_), .. }) => Format::SimpleSigning,
             Content::Detached(Detached { payload: None, .. }) => Format::Raw,
             Content::OpenPgp(_) => Format::OpenPgp,
+            Content::Sigstore(bundle) => bundle.format(),
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{EnvelopeError, Format, OpenPgpRejection, SignerIdentity};
+use super::{EnvelopeError, Format, OpenPgpRejection, SignerIdentity, SigstoreRejection};
 use crate::oci::{Digest, Repository};
 
 /// What looking at one signature found. "Could not tell" is never served as either of the others.
@@ -63,6 +63,8 @@ pub enum Rejection {
     Expired,
     #[error("the signature was withdrawn")]
     Withdrawn,
+    #[error("{0}")]
+    Sigstore(#[from] SigstoreRejection),
 }
 
 /// Why nothing could be said about a signature.
@@ -142,6 +144,7 @@ impl Rejection {
             Self::SignerExpired { .. } => "signer-expired",
             Self::Expired => "expired",
             Self::Withdrawn => "withdrawn",
+            Self::Sigstore(rejection) => rejection.code(),
         }
     }
 }

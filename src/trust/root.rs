@@ -1,11 +1,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
-use super::{Credential, OpenPgpKey, PublicKey, Rejection, Signer, SignerId, SignerIdentity};
+use super::{Credential, Demands, OpenPgpKey, PublicKey, Rejection, Signer, SignerId, SignerIdentity, SigstoreRoot};
 
 /// Whom we believe at some moment: immutable, replaced whole.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +16,8 @@ pub struct TrustRoot {
     signers: Vec<Signer>,
     /// Each credential once, with the signers that have it; the values index `signers`.
     holders: BTreeMap<SignerId, Vec<usize>>,
+    sigstore: Arc<[SigstoreRoot]>,
+    demands: Demands,
 }
 
 /// What a credential is worth at an instant.
@@ -28,17 +33,24 @@ impl TrustRoot {
         for (at, signer) in signers.iter().enumerate() {
             holders.entry(signer.id()).or_default().push(at);
         }
-        Self { signers, holders }
+        Self { signers, holders, ..Self::default() }
+    }
+
+    /// The same, with the sigstores whose word counts and what is demanded of them.
+    pub fn with_sigstore(self, sigstore: Arc<[SigstoreRoot]>, demands: Demands) -> Self {
+        Self { sigstore, demands, ..self }
     }
 
     pub fn signers(&self) -> &[Signer] {
         &self.signers
     }
 
-    /// The credentials that some signer has in one root and not, or otherwise, in the other.
+    /// The credentials that some signer has in one root and not, or otherwise, in the other; all of them
+    /// where the sigstores whose word counts are others.
     pub fn changed_since(&self, before: &Self) -> BTreeSet<SignerId> {
         let ids: BTreeSet<_> = self.holders.keys().chain(before.holders.keys()).copied().collect();
-        ids.into_iter().filter(|id| self.holders_of(*id).ne(before.holders_of(*id))).collect()
+        let (ours, theirs) = ((&self.sigstore, self.demands), (&before.sigstore, before.demands));
+        ids.into_iter().filter(|id| ours != theirs || self.holders_of(*id).ne(before.holders_of(*id))).collect()
     }
 
     fn holders_of(&self, id: SignerId) -> impl Iterator<Item = &Signer> {
@@ -68,15 +80,23 @@ impl TrustRoot {
     pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.credentials().filter_map(|credential| match credential {
             Credential::PublicKey(key) => Some(key),
-            Credential::OpenPgp(_) => None,
+            Credential::OpenPgp(_) | Credential::Keyless(_) => None,
         })
+    }
+
+    pub(super) fn sigstore(&self) -> &[SigstoreRoot] {
+        &self.sigstore
+    }
+
+    pub(super) fn demands(&self) -> Demands {
+        self.demands
     }
 
     /// Every copy of every key: they may differ in what their owners have said since.
     pub(super) fn openpgp_keys(&self) -> impl Iterator<Item = &OpenPgpKey> {
         self.signers.iter().filter_map(|signer| match &signer.credential {
             Credential::OpenPgp(key) => Some(key),
-            Credential::PublicKey(_) => None,
+            Credential::PublicKey(_) | Credential::Keyless(_) => None,
         })
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{OpenPgpKey, PublicKey};
+use super::{Keyless, OpenPgpKey, PublicKey};
 
 /// Someone we believe, under the name and within the times that whoever added them gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub enum Credential {
     PublicKey(PublicKey),
     #[serde(rename = "openpgp")]
     OpenPgp(OpenPgpKey),
+    Keyless(Keyless),
 }
 
 /// Why something is not a credential; nothing of what was given is repeated.
@@ -36,8 +37,9 @@ pub enum Credential {
 #[error("{0}")]
 pub struct CredentialError(String);
 
-/// Names a credential: for a key the SHA-256 of its SubjectPublicKeyInfo, for an OpenPGP key that of what
-/// its fingerprint is the SHA-1 of, as `sha256:` and hexadecimal digits.
+/// Names a credential, as `sha256:` and hexadecimal digits: for a key the SHA-256 of its
+/// SubjectPublicKeyInfo, for an OpenPGP key that of what its fingerprint is the SHA-1 of, for an identity
+/// that of all that is demanded of a certificate.
 ///
 /// Credentials are accepted in one encoding only, so one credential has one id. An OpenPGP key keeps it
 /// whatever its owner adds to the key.
@@ -70,7 +72,7 @@ impl Signer {
 
 impl Credential {
     /// The kinds, by the names of the members that hold them.
-    pub const KINDS: [&'static str; 2] = ["public_key", "openpgp"];
+    pub const KINDS: [&'static str; 3] = ["public_key", "openpgp", "keyless"];
 
     /// Reads what stands in the member of one of these names.
     pub fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
@@ -93,6 +95,7 @@ impl Credential {
         match self {
             Self::PublicKey(_) => Self::KINDS[0],
             Self::OpenPgp(_) => Self::KINDS[1],
+            Self::Keyless(_) => Self::KINDS[2],
         }
     }
 
@@ -100,6 +103,7 @@ impl Credential {
         match self {
             Self::PublicKey(key) => key.id(),
             Self::OpenPgp(key) => key.id(),
+            Self::Keyless(keyless) => SignerId::of(&keyless.canonical()),
         }
     }
 
@@ -110,6 +114,7 @@ impl Credential {
                 self.id().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
             }
             Self::OpenPgp(key) => key.fingerprint().to_string(),
+            Self::Keyless(_) => self.id().to_string(),
         }
     }
 
@@ -118,13 +123,14 @@ impl Credential {
         match self {
             Self::PublicKey(key) => Some(key.algorithm()),
             Self::OpenPgp(key) => Some(key.algorithm()),
+            Self::Keyless(_) => None,
         }
     }
 
     /// The first instant after `after` at which the credential itself begins or ceases to count.
     pub(super) fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
         match self {
-            Self::PublicKey(_) => None,
+            Self::PublicKey(_) | Self::Keyless(_) => None,
             Self::OpenPgp(key) => key.next_change(after),
         }
     }

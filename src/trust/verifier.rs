@@ -1,9 +1,11 @@
 mod detached;
-mod message;
+pub(super) mod message;
+mod scheme;
 
 use jiff::Timestamp;
 
-use super::{Envelope, Outcome, TrustRoot, envelope::Content, openpgp};
+pub(super) use self::scheme::signed_by;
+use super::{Envelope, Outcome, TrustRoot, envelope::Content, openpgp, sigstore};
 use crate::oci::{Digest, Repository};
 
 /// The image that a signature must speak for. `manifest` holds its bytes where they are held, and
@@ -20,5 +22,6 @@ pub fn verify(envelope: &Envelope, subject: &Subject<'_>, root: &TrustRoot, now:
     match envelope.content() {
         Content::Detached(detached) => detached::verify(detached, subject, root, now),
         Content::OpenPgp(message) => openpgp::verify(message, subject, root, now),
+        Content::Sigstore(bundle) => sigstore::verify(bundle, subject, root, now),
     }
 }

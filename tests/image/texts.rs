@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sig_repo::trust::{Inconclusive, OpenPgpRejection, Rejection};
+use sig_repo::trust::{Inconclusive, OpenPgpRejection, Rejection, SigstoreRejection};
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -30,7 +30,8 @@ fn the_readme_shows_the_compose_file() {
 #[test]
 fn the_readme_explains_every_reason() {
     let readme = read("README.md");
-    for code in Rejection::CODES.iter().chain(&OpenPgpRejection::CODES).chain(&Inconclusive::CODES) {
+    let codes = Rejection::CODES.iter().chain(&OpenPgpRejection::CODES).chain(&SigstoreRejection::CODES);
+    for code in codes.chain(&Inconclusive::CODES) {
         assert!(readme.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{code}`"))), "{code}");
     }
 }

@@ -272,11 +272,8 @@ async fn bad_input_is_named_and_nothing_of_it_is_stored() {
         body[field] = value;
         body
     };
-    let bundle = json!({
-        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
-        "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": ""}, "signature": ""},
-    });
+    let envelope = json!({"payloadType": "text/plain", "payload": "AAAA", "signatures": [{"sig": "AAAA"}]});
+    let bundle = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "verificationMaterial": {}});
     for (body, status, kind, field) in [
         (json!([]), 400, "malformed-body", None),
         (with("image_digest", json!("sha256:ABC")), 400, "invalid-field", Some("image_digest")),
@@ -285,11 +282,12 @@ async fn bad_input_is_named_and_nothing_of_it_is_stored() {
         (with("tag_type", json!("internal")), 422, "tag-type-contradiction", Some("tag_type")),
         (with("signature", json!("not base64")), 400, "invalid-field", Some("signature")),
         (
-            with("signature", json!(BASE64_STANDARD.encode(bundle.to_string()))),
+            with("signature", json!(BASE64_STANDARD.encode(envelope.to_string()))),
             422,
             "unsupported-envelope",
             Some("signature"),
         ),
+        (with("signature", json!(BASE64_STANDARD.encode(bundle.to_string()))), 400, "invalid-field", Some("signature")),
         (with("payload", json!("!")), 400, "invalid-field", Some("payload")),
         (with("signer", json!("a\nb")), 400, "invalid-field", Some("signer")),
         (with("metadata", json!({"a": 1})), 400, "invalid-field", Some("metadata")),

@@ -32,7 +32,7 @@ impl RawSignature {
     }
 
     /// RSA and Ed25519, which have no structure but their length.
-    pub(super) fn by_length(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::trust) fn by_length(bytes: &[u8]) -> Option<Self> {
         // A signature looks random: one that is printable from end to end is a text.
         if bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
             return None;

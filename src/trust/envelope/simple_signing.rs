@@ -84,8 +84,8 @@ impl Claim {
         let digest = string(image, "docker-manifest-digest")?;
         let digest = digest.parse().map_err(|_| Flaw::PayloadDigest)?;
         let labels = match payload.member("optional")? {
-            Some(Value::Object(optional)) => strings(optional),
-            Some(Value::Other) | None => BTreeMap::new(),
+            Some(Value::Object(optional)) => optional.strings(),
+            Some(Value::List(_) | Value::Integer(_) | Value::Null | Value::Other) | None => BTreeMap::new(),
             Some(Value::String(_)) => return Err(Flaw::PayloadMember { name: "optional" }),
         };
         Ok(Self::Image { digest, reference, labels })
@@ -132,26 +132,16 @@ fn only(object: &Object, names: &[&str]) -> Result<(), Flaw> {
     if object.iter().all(|(key, _)| names.contains(&key)) { Ok(()) } else { Err(Flaw::PayloadCritical) }
 }
 
-fn strings(object: &Object) -> BTreeMap<String, String> {
-    object
-        .iter()
-        .filter_map(|(key, value)| match value {
-            Value::String(text) => Some((key.to_owned(), text.clone())),
-            Value::Object(_) | Value::Other => None,
-        })
-        .collect()
-}
-
 fn object<'a>(within: &'a Object, name: &'static str) -> Result<&'a Object, Flaw> {
     match within.member(name)? {
         Some(Value::Object(object)) => Ok(object),
-        Some(Value::String(_) | Value::Other) | None => Err(Flaw::PayloadMember { name }),
+        Some(_) | None => Err(Flaw::PayloadMember { name }),
     }
 }
 
 fn string<'a>(within: &'a Object, name: &'static str) -> Result<&'a str, Flaw> {
     match within.member(name)? {
         Some(Value::String(text)) => Ok(text),
-        Some(Value::Object(_) | Value::Other) | None => Err(Flaw::PayloadMember { name }),
+        Some(_) | None => Err(Flaw::PayloadMember { name }),
     }
 }

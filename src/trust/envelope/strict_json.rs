@@ -1,21 +1,28 @@
 //! JSON in which no two readers see two things: a key that stands twice is an error, and so is one
 //! that differs from a known key by case only, because Go's reader takes either.
 
-use std::{cell::Cell, collections::HashSet, fmt};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// A value, as far as a payload's readers look into it.
+/// A value, as far as the readers of formats look into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(in crate::trust) enum Value {
     String(String),
+    Integer(i64),
     Object(Object),
-    /// A number, a truth value, null, or a list, whose content has been checked all the same.
+    List(Vec<Value>),
+    Null,
+    /// Another number or a truth value.
     Other,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Object(Vec<(String, Value)>);
+pub(in crate::trust) struct Object(Vec<(String, Value)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFlaw {
@@ -29,7 +36,7 @@ pub enum JsonFlaw {
     TooMany,
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, JsonFlaw> {
+pub(in crate::trust) fn parse(bytes: &[u8]) -> Result<Value, JsonFlaw> {
     let limits = Limits { values: Cell::new(MAX_VALUES), broken: Cell::new(None) };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     Walk { limits: &limits, depth: 0 }
@@ -40,7 +47,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, JsonFlaw> {
 
 impl Object {
     /// The member of this name; an error where another spelling of the name stands too, or alone.
-    pub(super) fn member(&self, name: &str) -> Result<Option<&Value>, JsonFlaw> {
+    pub(in crate::trust) fn member(&self, name: &str) -> Result<Option<&Value>, JsonFlaw> {
         let mut found = None;
         for (key, value) in &self.0 {
             if key == name {
@@ -52,8 +59,18 @@ impl Object {
         Ok(found)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub(in crate::trust) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The members that are strings.
+    pub(in crate::trust) fn strings(&self) -> BTreeMap<String, String> {
+        self.iter()
+            .filter_map(|(key, value)| match value {
+                Value::String(text) => Some((key.to_owned(), text.clone())),
+                Value::Integer(_) | Value::Object(_) | Value::List(_) | Value::Null | Value::Other => None,
+            })
+            .collect()
     }
 }
 
@@ -117,12 +134,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(Value::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Other)
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Integer(number))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Other)
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(i64::try_from(number).map_or(Value::Other, Value::Integer))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
@@ -130,7 +147,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Null)
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -139,8 +156,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let walk = self.deeper()?;
-        while list.next_element_seed(walk)?.is_some() {}
-        Ok(Value::Other)
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(walk)? {
+            values.push(value);
+        }
+        Ok(Value::List(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
@@ -187,6 +207,20 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).err(), expected, "{:.80}", text);
         }
         assert_eq!(parse(b"\"\xff\"").unwrap_err(), JsonFlaw::Syntax);
+    }
+
+    #[test]
+    fn lists_and_whole_numbers_are_read() {
+        let expected = [
+            Value::Integer(i64::MIN),
+            Value::Integer(i64::MAX),
+            Value::Other,
+            Value::Other,
+            Value::Null,
+            Value::List(vec![Value::String("x".into())]),
+        ];
+        let text = r#"[-9223372036854775808, 9223372036854775807, 9223372036854775808, 1.0, null, ["x"]]"#;
+        assert_eq!(parse(text.as_bytes()), Ok(Value::List(expected.into())));
     }
 
     #[test]

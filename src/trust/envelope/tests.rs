@@ -36,9 +36,7 @@ fn formats_of_later_releases_are_named() {
     let jws = r#"{"payload":"eyJ9","protected":"eyJhbGciOiJQUzI1NiJ9","header":{"x5c":["MIIB"]},"signature":"AAAA"}"#;
     let cose = hex::decode("d28443a10126a118215840".to_owned() + &"5a".repeat(64) + "43010203" + "43040506").unwrap();
     for (format, bytes) in [
-        (Format::SigstoreBundle, &include_bytes!("../../../tests/fixtures/trust/foreign-bundle.json")[..]),
-        (Format::SigstoreBundle, include_bytes!("../../../tests/fixtures/trust/foreign-bundle-legacy.json")),
-        (Format::Dsse, include_bytes!("../../../tests/fixtures/trust/foreign-dsse.json")),
+        (Format::Dsse, &include_bytes!("../../../tests/fixtures/trust/foreign-dsse.json")[..]),
         (Format::NotationJws, jws.as_bytes()),
         (Format::NotationJws, b"eyJhbGciOiJFUzI1NiJ9.eyJ9.AAAA"),
         (Format::NotationCose, &cose),

@@ -3,11 +3,10 @@ mod tests;
 
 use jiff::Timestamp;
 
-use super::{Subject, message::Message};
+use super::{Subject, message::Message, scheme::Scheme};
 use crate::trust::{
     Evidence, Inconclusive, Outcome, PublicKey, Rejection, TrustRoot, Verified,
     envelope::{Claim, Detached},
-    key::{Algorithm, Hash},
     root::Standing,
 };
 
@@ -30,42 +29,6 @@ pub(super) fn verify(detached: &Detached, subject: &Subject<'_>, root: &TrustRoo
     match search.by_one_of(&fitting, &messages) {
         Some(verified) => Outcome::Verified(verified),
         None => search.outcome(),
-    }
-}
-
-/// The ways in which a key of each algorithm signs, the likelier first.
-#[derive(Debug, Clone, Copy)]
-enum Scheme {
-    Hashed(Hash),
-    Ed25519,
-    Ed25519ph,
-}
-
-impl Scheme {
-    const ALL: [Self; 5] = [
-        Self::Hashed(Hash::Sha256),
-        Self::Hashed(Hash::Sha384),
-        Self::Hashed(Hash::Sha512),
-        Self::Ed25519,
-        Self::Ed25519ph,
-    ];
-
-    fn fits(self, algorithm: Algorithm) -> bool {
-        match (self, algorithm) {
-            (Self::Hashed(_), Algorithm::Ecdsa(_) | Algorithm::Rsa { .. }) => true,
-            (Self::Ed25519 | Self::Ed25519ph, Algorithm::Ed25519) => true,
-            (Self::Hashed(_), Algorithm::Ed25519) => false,
-            (Self::Ed25519 | Self::Ed25519ph, Algorithm::Ecdsa(_) | Algorithm::Rsa { .. }) => false,
-        }
-    }
-
-    /// None where the message's bytes are needed and not held.
-    fn verifies(self, key: &PublicKey, message: &Message<'_>, signature: &[u8]) -> Option<bool> {
-        match self {
-            Self::Hashed(hash) => Some(key.verifies_hash(hash, &message.hashed(hash)?, signature)),
-            Self::Ed25519 => Some(key.verifies_ed25519(message.bytes()?, signature)),
-            Self::Ed25519ph => Some(key.verifies_ed25519ph(message.prehashed()?, signature)),
-        }
     }
 }
 

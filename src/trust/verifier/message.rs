@@ -11,7 +11,7 @@ use crate::{
 
 /// Something that a signature may be over, hashed no oftener than needed. Of a manifest the bytes may
 /// be missing: one of its hashes is known all the same.
-pub(super) struct Message<'a> {
+pub(in crate::trust) struct Message<'a> {
     text: Text<'a>,
     hashes: [OnceCell<Option<Hashed>>; 3],
     prehashed: OnceCell<Option<Sha512>>,
@@ -25,17 +25,17 @@ enum Text<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn payload(bytes: &'a [u8]) -> Self {
+    pub(in crate::trust) fn payload(bytes: &'a [u8]) -> Self {
         Self::new(Text::Payload(bytes), sha256(bytes))
     }
 
-    pub(super) fn digest_string(digest: &Digest) -> Self {
+    pub(in crate::trust) fn digest_string(digest: &Digest) -> Self {
         let text = digest.to_string();
         let identity = sha256(text.as_bytes());
         Self::new(Text::DigestString(text), identity)
     }
 
-    pub(super) fn manifest(subject: &'a Subject<'a>) -> Self {
+    pub(in crate::trust) fn manifest(subject: &'a Subject<'a>) -> Self {
         let known = subject.digest.as_bytes();
         let (hash, algorithm, identity) = match subject.digest.algorithm() {
             oci::Algorithm::Sha256 => (Hash::Sha256, &SHA256, known.try_into().expect("a sha256 digest has 32 bytes")),
@@ -52,12 +52,12 @@ impl<'a> Message<'a> {
     }
 
     /// What stands for the signed bytes, whether they are held or not.
-    pub(super) fn identity(&self) -> [u8; 32] {
+    pub(in crate::trust) fn identity(&self) -> [u8; 32] {
         self.identity
     }
 
     /// What it is, in a word.
-    pub(super) fn name(&self) -> &'static str {
+    pub(in crate::trust) fn name(&self) -> &'static str {
         match self.text {
             Text::Payload(_) => "the payload",
             Text::DigestString(_) => "the digest",
@@ -65,7 +65,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
+    pub(in crate::trust) fn bytes(&self) -> Option<&[u8]> {
         match &self.text {
             Text::Payload(bytes) => Some(bytes),
             Text::DigestString(text) => Some(text.as_bytes()),
@@ -76,7 +76,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    pub(super) fn hashed(&self, hash: Hash) -> Option<Hashed> {
+    pub(in crate::trust) fn hashed(&self, hash: Hash) -> Option<Hashed> {
         let algorithm = match hash {
             Hash::Sha256 => &SHA256,
             Hash::Sha384 => &SHA384,
@@ -86,7 +86,7 @@ impl<'a> Message<'a> {
     }
 
     /// A SHA-512 that has been fed the message.
-    pub(super) fn prehashed(&self) -> Option<Sha512> {
+    pub(in crate::trust) fn prehashed(&self) -> Option<Sha512> {
         self.prehashed.get_or_init(|| Some(Sha512::new_with_prefix(self.bytes()?))).clone()
     }
 }

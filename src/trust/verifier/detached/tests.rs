@@ -4,7 +4,7 @@ use super::{Subject, *};
 use crate::{
     oci::{Algorithm as DigestAlgorithm, Digest, Repository},
     trust::{
-        Annotations, Envelope, EnvelopeError, Format, Signer, SignerOrigin,
+        Annotations, Envelope, EnvelopeError, Format, Signer, SignerOrigin, SigstoreRejection,
         fixtures::{DIGEST, KEYS, MANIFEST, PAYLOAD, Signed, at, digest, key, now, root, signer},
         verify,
     },
@@ -239,6 +239,7 @@ fn every_reason_has_a_code_of_its_own() {
         Inconclusive::StoreFailed,
     ];
     assert_eq!(inconclusive.map(Inconclusive::code), Inconclusive::CODES);
-    let distinct: BTreeSet<_> = Rejection::CODES.into_iter().chain(Inconclusive::CODES).collect();
-    assert_eq!(distinct.len(), Rejection::CODES.len() + Inconclusive::CODES.len());
+    let distinct: BTreeSet<_> =
+        Rejection::CODES.into_iter().chain(Inconclusive::CODES).chain(SigstoreRejection::CODES).collect();
+    assert_eq!(distinct.len(), Rejection::CODES.len() + Inconclusive::CODES.len() + SigstoreRejection::CODES.len());
 }

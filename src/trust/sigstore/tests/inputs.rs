@@ -1,0 +1,223 @@
+//! What is no bundle, no trusted root, or was made to be slow.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn flaw(bundle: &[u8]) -> Option<BundleFlaw> {
+    match Envelope::parse(Format::SigstoreBundle, bundle, None, &Annotations::new()) {
+        Err(EnvelopeError::Malformed { flaw: Flaw::Bundle(flaw) }) => Some(flaw),
+        Err(other) => panic!("{other}"),
+        Ok(_) => None,
+    }
+}
+
+#[test]
+fn what_is_no_bundle_is_told_which_part_is_wrong() {
+    let good = logged();
+    let with = |pointer: &str, value: Value| {
+        let mut bundle = good.clone();
+        set(&mut bundle, pointer, value);
+        bundle.to_string()
+    };
+    let kind = |name| BundleFlaw::Json(MemberFlaw::Kind { name });
+    let base64 = |name| BundleFlaw::Json(MemberFlaw::Base64 { name });
+    let too_many = |name, limit| BundleFlaw::Json(MemberFlaw::TooMany { name, limit });
+    let json_flaw = |flaw| BundleFlaw::Json(MemberFlaw::Json(flaw));
+    let entry = "/verificationMaterial/tlogEntries/0";
+    let entries = vec![good.pointer(entry).unwrap().clone(); 5];
+    let text = good.to_string();
+    let hash = STANDARD.encode([0; 32]);
+    use crate::trust::JsonFlaw;
+    for (name, bundle, expected) in [
+        ("cut short", text[..text.len() - 1].to_owned(), json_flaw(JsonFlaw::Syntax)),
+        ("doubled", format!("{text}{text}"), json_flaw(JsonFlaw::Syntax)),
+        ("deep", format!("{{\"mediaType\":{}", "[".repeat(1000)), json_flaw(JsonFlaw::TooDeep)),
+        ("key twice", format!("{{\"mediaType\":\"x\",{}", &text[1..]), json_flaw(JsonFlaw::DuplicateKey)),
+        ("key twice but for case", format!("{{\"MediaType\":\"x\",{}", &text[1..]), json_flaw(JsonFlaw::DuplicateKey)),
+        ("a list", "[]".to_owned(), kind("bundle")),
+        (
+            "media type",
+            with("/mediaType", "application/vnd.dev.sigstore.bundle.v0.4+json".into()),
+            BundleFlaw::MediaType,
+        ),
+        ("no material", with("/verificationMaterial", Value::Null), kind("verificationMaterial")),
+        (
+            "no certificate",
+            with("/verificationMaterial/certificate", Value::Null),
+            BundleFlaw::NotOne { one: "certificate", other: "publicKey" },
+        ),
+        (
+            "certificate not in DER",
+            with("/verificationMaterial/certificate/rawBytes", "MAAA".into()),
+            BundleFlaw::Certificate(CertificateFlaw::Encoding),
+        ),
+        (
+            "certificate not in base64",
+            with("/verificationMaterial/certificate/rawBytes", "M-_A".into()),
+            base64("rawBytes"),
+        ),
+        ("no signature", with("/dsseEnvelope/signatures", json!([])), BundleFlaw::Signatures),
+        (
+            "two signatures",
+            with("/dsseEnvelope/signatures", json!([{"sig": "AAAA"}, {"sig": "AAAA"}])),
+            BundleFlaw::Signatures,
+        ),
+        ("no signature's bytes", with("/dsseEnvelope/signatures/0/sig", "AAAA".into()), BundleFlaw::NotASignature),
+        ("payload no JSON", with("/dsseEnvelope/payload", STANDARD.encode("{").into()), json_flaw(JsonFlaw::Syntax)),
+        (
+            "statement without subject's digest",
+            with(
+                "/dsseEnvelope/payload",
+                STANDARD
+                    .encode(
+                        r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"x","subject":[{"name":"x"}]}"#,
+                    )
+                    .into(),
+            ),
+            kind("digest"),
+        ),
+        ("too many entries", with("/verificationMaterial/tlogEntries", entries.into()), too_many("tlogEntries", 4)),
+        (
+            "too many timestamps",
+            with(
+                "/verificationMaterial/timestampVerificationData/rfc3161Timestamps",
+                vec![json!({"signedTimestamp": "AAAA"}); 5].into(),
+            ),
+            too_many("rfc3161Timestamps", 4),
+        ),
+        (
+            "too many hashes",
+            with(&format!("{entry}/inclusionProof/hashes"), vec![hash; 65].into()),
+            too_many("hashes", 64),
+        ),
+        (
+            "short hash",
+            with(&format!("{entry}/inclusionProof/hashes/0"), "AAAA".into()),
+            BundleFlaw::Json(MemberFlaw::Length { name: "hashes", expected: 32 }),
+        ),
+        ("checkpoint", with(&format!("{entry}/inclusionProof/checkpoint/envelope"), "x".into()), kind("checkpoint")),
+        ("entry's kind", with(&format!("{entry}/kindVersion/version"), "0.0.1".into()), kind("kindVersion")),
+        (
+            "entry of a kind of its own",
+            with(
+                &format!("{entry}/canonicalizedBody"),
+                STANDARD.encode(r#"{"kind":"tuf","apiVersion":"0.0.1","spec":{}}"#).into(),
+            ),
+            kind("kind"),
+        ),
+        ("index below zero", with(&format!("{entry}/logIndex"), "-1".into()), kind("logIndex")),
+    ] {
+        assert_eq!(flaw(bundle.as_bytes()), Some(expected), "{name}");
+    }
+    let mut both = good.clone();
+    both["messageSignature"] = json("blob/keyless-rekor2-tsa.json")["messageSignature"].take();
+    let expected = BundleFlaw::NotOne { one: "dsseEnvelope", other: "messageSignature" };
+    assert_eq!(flaw(both.to_string().as_bytes()), Some(expected));
+    let mut chain = good.clone();
+    let material = &mut chain["verificationMaterial"];
+    let certificate = material["certificate"].take();
+    material["x509CertificateChain"] = json!({"certificates": [certificate]});
+    assert_eq!(flaw(chain.to_string().as_bytes()), Some(BundleFlaw::Chain));
+}
+
+#[test]
+fn what_is_no_trusted_root_is_told_why() {
+    let good = json("trusted_root.json");
+    let with = |pointer: &str, value: Value| {
+        let mut root = good.clone();
+        *root.pointer_mut(pointer).unwrap() = value;
+        SigstoreRoot::parse(root.to_string().as_bytes()).unwrap_err()
+    };
+    assert_eq!(with("/mediaType", "x".into()), SigstoreRootError::MediaType);
+    let log = good["tlogs"][0].clone();
+    assert_eq!(with("/tlogs", json!([log, log])), SigstoreRootError::SameLogTwice { list: "tlogs" });
+    let window = json!({"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"});
+    assert_eq!(with("/tlogs/0/publicKey/validFor", window), SigstoreRootError::EndsBeforeItBegins);
+    let key = with("/tlogs/0/publicKey/rawBytes", "AAAA".into());
+    assert!(matches!(key, SigstoreRootError::Key { list: "tlogs", at: 0, .. }), "{key}");
+    let authority = good["certificateAuthorities"][0].clone();
+    assert_eq!(with("/timestampAuthorities", json!([authority])), SigstoreRootError::NotATimestampSigner { at: 0 });
+    let certificate = with("/certificateAuthorities/0/certChain/certificates/1/rawBytes", "MAAA".into());
+    assert_eq!(certificate, SigstoreRootError::Certificate { list: "certificateAuthorities", at: 1 });
+    let empty = json!({"mediaType": good["mediaType"]}).to_string();
+    assert_eq!(SigstoreRoot::parse(empty.as_bytes()).unwrap_err(), SigstoreRootError::Empty);
+    assert_eq!(SigstoreRoot::parse(&vec![b' '; MAX_ROOT_BYTES + 1]).unwrap_err(), SigstoreRootError::TooLarge);
+    assert!(matches!(SigstoreRoot::parse(b"{}"), Err(SigstoreRootError::Json(_))));
+
+    let mut unknown_key = good.clone();
+    for log in unknown_key["tlogs"].as_array_mut().unwrap() {
+        log["publicKey"]["keyDetails"] = "ML_DSA_65".into();
+    }
+    let root = SigstoreRoot::parse(unknown_key.to_string().as_bytes()).unwrap();
+    let outcome = judge(&file("bundle/keyless-rekor2-tsa.json"), &trust(vec![dev()], vec![root], Demands::default()));
+    assert_eq!(outcome, rejected(SigstoreRejection::LogUnknown), "a log that cannot be read is not as good as none");
+}
+
+#[test]
+fn what_stands_beside_a_classic_signature_is_read_or_refused() {
+    let name = "classic/key-p256-tsa";
+    let payload = file(&format!("{name}/payload.json"));
+    let mut annotations: Annotations = serde_json::from_slice(&file(&format!("{name}/annotations.json"))).unwrap();
+    let signature = annotations.remove("dev.cosignproject.cosign/signature").unwrap();
+    for (annotation, value) in [
+        ("certificate", "x"),
+        ("certificate", "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n"),
+        ("bundle", "{}"),
+        ("bundle", "{\"Payload\":{},\"Payload\":{}}"),
+        ("rfc3161timestamp", "{\"SignedRFC3161Timestamp\":1}"),
+    ] {
+        let mut changed = annotations.clone();
+        changed.insert(format!("dev.sigstore.cosign/{annotation}"), value.to_owned());
+        let error = Envelope::recognise(signature.as_bytes(), Some(&payload), &changed).unwrap_err();
+        assert!(matches!(error, EnvelopeError::Malformed { flaw: Flaw::Evidence(_) }), "{annotation}: {error}");
+    }
+}
+
+#[test]
+fn the_hash_of_a_bundle_is_of_what_it_says_and_not_of_its_spaces() {
+    let hash = |bundle: &[u8]| Envelope::recognise(bundle, None, &Annotations::new()).unwrap().normalised_hash();
+    let good = logged();
+    let pretty = serde_json::to_vec_pretty(&good).unwrap();
+    assert_eq!(hash(&pretty), hash(good.to_string().as_bytes()));
+    let mut hashes = vec![hash(&pretty)];
+    for (pointer, value) in [
+        ("/verificationMaterial/tlogEntries/0/logIndex", json!(77)),
+        ("/verificationMaterial/tlogEntries/0/inclusionProof/hashes", json!([])),
+        ("/verificationMaterial/timestampVerificationData", Value::Null),
+        ("/verificationMaterial/tlogEntries", json!([])),
+        ("/dsseEnvelope/payloadType", json!("x")),
+    ] {
+        let mut changed = good.clone();
+        set(&mut changed, pointer, value);
+        hashes.push(hash(changed.to_string().as_bytes()));
+    }
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 6);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_near_a_bundle_verifies_otherwise_or_panics(at in any::<prop::sample::Index>(), byte in 0x20..0x7f_u8) {
+        let root = lab(Demands::default());
+        let mut bundle = logged().to_string().into_bytes();
+        let good = judge(&bundle, &root);
+        let at = at.index(bundle.len());
+        bundle[at] = byte;
+        let outcome = match Envelope::parse(Format::SigstoreBundle, &bundle, None, &Annotations::new()) {
+            Ok(_) => judge(&bundle, &root),
+            Err(_) => Outcome::Rejected(Rejection::Malformed),
+        };
+        // A hint, or a field that Rekor 2 leaves unsigned, may change without a change of what is true.
+        match (outcome, good) {
+            (Outcome::Verified(found), Outcome::Verified(good)) => {
+                prop_assert_eq!((found.signer, found.payload_hash), (good.signer, good.payload_hash));
+            }
+            (Outcome::Rejected(_), _) => {}
+            (other, _) => prop_assert!(false, "{:?}", other),
+        }
+    }
+}

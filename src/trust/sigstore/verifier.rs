@@ -1,0 +1,386 @@
+//! Whether a bundle is a signature of an image by a signer that we believe. The cheap questions come
+//! first: what is signed, then by whom, and only of a believed signer whether the evidence is true.
+
+use jiff::Timestamp;
+
+use super::{
+    bundle::{Bundle, Signed, SignedBy},
+    certificate::SignerCertificate,
+    entry::{Logged, Signatory},
+    rejection::SigstoreRejection,
+    root::{SigstoreRoot, Window},
+    sct,
+    statement::Predicate,
+};
+use crate::trust::{
+    Credential, Evidence, Inconclusive, Outcome, Rejection, SignerId, Subject, TrustRoot, Verified,
+    envelope::Claim,
+    root::Standing,
+    timestamp::TimestampToken,
+    verifier::{message::Message, signed_by},
+};
+
+/// What evidence must come with a signature, beyond what its trusted root and its version demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demands {
+    /// How many logs of a root that lists logs must have a keyless signature.
+    pub logs: usize,
+    /// Whether a proof of each entry is demanded where the version of a bundle would let a promise do.
+    pub inclusion_proof: bool,
+    /// Whether a signature by a key needs the logs too.
+    pub logs_for_keys: bool,
+}
+
+impl Default for Demands {
+    fn default() -> Self {
+        Self { logs: 1, inclusion_proof: false, logs_for_keys: false }
+    }
+}
+
+pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Outcome {
+    let messages = match bundle.messages(subject) {
+        Ok(messages) => messages,
+        Err(rejection) => return Outcome::Rejected(rejection),
+    };
+    let verification = Verification { bundle, subject, root, now, messages };
+    match &bundle.by {
+        SignedBy::Certificate(certificate) => verification.by_certificate(certificate),
+        SignedBy::Key => verification.by_key(),
+    }
+}
+
+impl Bundle {
+    /// What the signature can be over, if it is over this image at all.
+    fn messages<'a>(&'a self, subject: &'a Subject<'a>) -> Result<Vec<Message<'a>>, Rejection> {
+        match &self.signed {
+            Signed::Statement { statement: None, .. } => Err(Rejection::PayloadType),
+            Signed::Statement { encoded, statement: Some(statement), .. } => {
+                if statement.labels_of(subject.digest).is_none() {
+                    let found = statement.first_digest().ok_or(SigstoreRejection::NoSubject)?;
+                    return Err(Rejection::SubjectMismatch { found });
+                }
+                match statement.predicate() {
+                    Predicate::CosignSign => Ok(vec![Message::payload(encoded)]),
+                    Predicate::Attestation => Err(SigstoreRejection::PredicateType.into()),
+                }
+            }
+            Signed::SimpleSigning(payload) => match payload.claim() {
+                Claim::OtherType => Err(Rejection::PayloadType),
+                Claim::Image { digest, .. } if digest != subject.digest => {
+                    Err(Rejection::SubjectMismatch { found: *digest })
+                }
+                Claim::Image { .. } => Ok(vec![Message::payload(payload.bytes())]),
+            },
+            Signed::Blob { hash } => {
+                let mut messages = vec![Message::manifest(subject), Message::digest_string(subject.digest)];
+                if let Some((algorithm, hash)) = hash {
+                    // One whose hash is not known for want of the bytes may still be it.
+                    messages.retain(|message| message.hashed(*algorithm).is_none_or(|found| found.as_ref() == hash));
+                }
+                match messages.is_empty() {
+                    true => Err(SigstoreRejection::Blob.into()),
+                    false => Ok(messages),
+                }
+            }
+        }
+    }
+}
+
+struct Verification<'a> {
+    bundle: &'a Bundle,
+    subject: &'a Subject<'a>,
+    root: &'a TrustRoot,
+    now: Timestamp,
+    messages: Vec<Message<'a>>,
+}
+
+/// What a sigstore vouches for.
+#[derive(Debug, Default)]
+struct Witnesses {
+    /// The earliest, which is the least that any of them says of the signature's age.
+    times: Vec<Timestamp>,
+    logs: usize,
+    /// When the logs were to be believed that have an entry without a time of its own.
+    untimed: Vec<Window>,
+    links: Vec<String>,
+}
+
+impl Verification<'_> {
+    fn by_key(&self) -> Outcome {
+        let (mut rejection, mut not_held) = (None, false);
+        for key in self.root.keys().filter(|key| self.bundle.signature.fits(key.kind())) {
+            for message in &self.messages {
+                match signed_by(key, message, self.bundle.signature.bytes()) {
+                    Some(true) => {}
+                    Some(false) => continue,
+                    None => {
+                        not_held = true;
+                        continue;
+                    }
+                }
+                let verified = self.witnesses_of_key(key.id(), message).and_then(|witnesses| {
+                    let link = format!("{} signature over {} by the key {}", key.algorithm(), message.name(), key.id());
+                    self.verified(key.id(), message, link, &witnesses)
+                });
+                match verified {
+                    Ok(verified) => return Outcome::Verified(verified),
+                    Err(other) => rejection = rejection.or(Some(other)),
+                }
+            }
+        }
+        match rejection {
+            Some(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
+            Some(Failure::NotHeld) => Outcome::Unknown(Inconclusive::ManifestNotHeld),
+            None if not_held => Outcome::Unknown(Inconclusive::ManifestNotHeld),
+            None => Outcome::Rejected(Rejection::NoTrustedKey),
+        }
+    }
+
+    /// A key needs no witness, but one that was changed says that something is wrong. A witness that no
+    /// root knows is as good as none.
+    fn witnesses_of_key(&self, key: SignerId, message: &Message<'_>) -> Result<Witnesses, Failure> {
+        let by = Signatory::Key(key);
+        let mut best = Witnesses::default();
+        for root in self.root.sigstore() {
+            let mut witnesses = Witnesses::default();
+            self.logs(root, message, by, &mut witnesses)?;
+            self.timestamps(root, &mut witnesses)?;
+            if witnesses.logs >= best.logs && witnesses.links.len() > best.links.len() {
+                best = witnesses;
+            }
+        }
+        let demands = self.root.demands();
+        if demands.logs_for_keys && best.logs < demands.logs {
+            return Err(SigstoreRejection::LogEntryMissing { needed: demands.logs, found: best.logs }.into());
+        }
+        Ok(best)
+    }
+
+    fn by_certificate(&self, certificate: &SignerCertificate) -> Outcome {
+        match self.certified(certificate) {
+            Ok(verified) => Outcome::Verified(verified),
+            Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
+            Err(Failure::NotHeld) => Outcome::Unknown(Inconclusive::ManifestNotHeld),
+        }
+    }
+
+    fn certified(&self, certificate: &SignerCertificate) -> Result<Verified, Failure> {
+        let mut failure = None;
+        for root in self.root.sigstore() {
+            match self.certified_under(root, certificate) {
+                Ok(verified) => return Ok(verified),
+                // The root that knows the certificate has more to say than one that does not.
+                Err(Failure::Rejected(Rejection::Sigstore(SigstoreRejection::Chain))) if failure.is_some() => {}
+                Err(other) => failure = Some(other),
+            }
+        }
+        Err(failure.unwrap_or_else(|| SigstoreRejection::NoRoot.into()))
+    }
+
+    fn certified_under(&self, root: &SigstoreRoot, certificate: &SignerCertificate) -> Result<Verified, Failure> {
+        let (authority, valid) = certificate.issued_by(root)?;
+        let signers = self.believed(certificate)?;
+        let message = self.signed_message(certificate)?;
+        let mut witnesses = Witnesses::default();
+        if root.certificate_logs.are_demanded {
+            sct::verify(&certificate.certificate, &authority.public_key, &root.certificate_logs.known)?;
+            witnesses.links.push("the certificate is in a certificate log of the trusted root".to_owned());
+        }
+        self.logs(root, message, Signatory::Certificate(&certificate.der), &mut witnesses)?;
+        let needed = if root.logs.are_demanded { self.root.demands().logs } else { 0 };
+        if witnesses.logs < needed {
+            return Err(match self.bundle.entries.is_empty() {
+                false if witnesses.logs == 0 => SigstoreRejection::LogUnknown.into(),
+                _ => SigstoreRejection::LogEntryMissing { needed, found: witnesses.logs }.into(),
+            });
+        }
+        self.timestamps(root, &mut witnesses)?;
+        self.check_times(&witnesses, valid)?;
+        let identity = &certificate.identity;
+        let mut failure = None;
+        for id in signers {
+            let link = format!(
+                "{} signature over {} by '{}' of the issuer '{}', whose certificate was valid from {} to {}",
+                certificate.key.algorithm(),
+                message.name(),
+                identity.subject,
+                identity.issuer,
+                certificate.valid.from,
+                certificate.valid.to
+            );
+            match self.verified(id, message, link, &witnesses) {
+                Ok(verified) => return Ok(verified),
+                Err(other) => failure = failure.or(Some(other)),
+            }
+        }
+        Err(failure.unwrap_or(Failure::Rejected(Rejection::NoTrustedKey)))
+    }
+
+    /// The signers whose identity the certificate has; if there is none, what is wrong with it for the
+    /// one that came nearest.
+    fn believed(&self, certificate: &SignerCertificate) -> Result<Vec<SignerId>, Failure> {
+        let mut believed = Vec::new();
+        let mut nearest = SigstoreRejection::Issuer;
+        for credential in self.root.credentials() {
+            let Credential::Keyless(keyless) = credential else { continue };
+            match keyless.admits(&certificate.identity) {
+                Ok(()) => believed.push(credential.id()),
+                Err(SigstoreRejection::Issuer) => {}
+                Err(SigstoreRejection::Identity) if matches!(nearest, SigstoreRejection::Claim { .. }) => {}
+                Err(other) => nearest = other,
+            }
+        }
+        match believed.is_empty() {
+            true => Err(nearest.into()),
+            false => Ok(believed),
+        }
+    }
+
+    fn signed_message(&self, certificate: &SignerCertificate) -> Result<&Message<'_>, Failure> {
+        let mut failure = SigstoreRejection::Signature.into();
+        for message in &self.messages {
+            match signed_by(&certificate.key, message, self.bundle.signature.bytes()) {
+                Some(true) => return Ok(message),
+                Some(false) => {}
+                None => failure = Failure::NotHeld,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Counts the distinct logs of `root` that have the signature. Every entry must be about it, and every
+    /// entry of a known log must be true.
+    fn logs(
+        &self,
+        root: &SigstoreRoot,
+        message: &Message<'_>,
+        by: Signatory<'_>,
+        witnesses: &mut Witnesses,
+    ) -> Result<(), Failure> {
+        let dsse_payload = match &self.bundle.signed {
+            Signed::Statement { encoded, payload_bytes, .. } => Some(&encoded[encoded.len() - payload_bytes..]),
+            Signed::Blob { .. } | Signed::SimpleSigning(_) => None,
+        };
+        let logged = Logged { message, dsse_payload, signature: self.bundle.signature.bytes(), by };
+        let demands_proof = self.bundle.wants_proof || self.root.demands().inclusion_proof;
+        let mut counted = Vec::new();
+        for entry in &self.bundle.entries {
+            match entry.body.differs(&logged) {
+                Some(Ok(())) => {}
+                Some(Err(part)) => return Err(SigstoreRejection::LogEntryMismatch { part }.into()),
+                None => return Err(Failure::NotHeld),
+            }
+            let Some(log) = entry.log(&root.logs.known) else { continue };
+            let time = entry.verify(log, demands_proof, self.now)?;
+            if !counted.contains(&&log.id) {
+                counted.push(&log.id);
+            }
+            let shown = if entry.has_proof() { "has" } else { "promised" };
+            let since = time.map(|time| format!(" since {time}")).unwrap_or_default();
+            witnesses.links.push(format!("the log '{}' {shown} entry {}{since}", log.url, entry.index));
+            match time {
+                Some(time) => witnesses.times.push(time),
+                None => witnesses.untimed.push(log.valid),
+            }
+        }
+        witnesses.logs = counted.len();
+        Ok(())
+    }
+
+    /// Every timestamp by an authority of `root` must be true.
+    fn timestamps(&self, root: &SigstoreRoot, witnesses: &mut Witnesses) -> Result<(), Failure> {
+        if root.timestamp_authorities.is_empty() {
+            return Ok(());
+        }
+        for bytes in &self.bundle.timestamps {
+            let token = TimestampToken::parse(bytes).ok_or(SigstoreRejection::TimestampMalformed)?;
+            let named = root.timestamp_authorities.iter().filter(|authority| token.names(&authority.certificate));
+            let mut reason = None;
+            for authority in named {
+                if !token.is_over(self.bundle.signature.bytes()) {
+                    reason = Some(SigstoreRejection::TimestampMismatch);
+                } else if !token.is_by(&authority.key) {
+                    reason = Some(SigstoreRejection::TimestampInvalid);
+                } else if !authority.valid.contains(token.time()) {
+                    reason = Some(SigstoreRejection::TimestampTime { at: token.time() });
+                } else {
+                    witnesses.links.push(format!("a timestamp of {} by '{}'", token.time(), authority.url));
+                    witnesses.times.push(token.time());
+                    reason = None;
+                    break;
+                }
+            }
+            if let Some(reason) = reason {
+                return Err(reason.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A certificate lives for minutes, so that it counts only at a time that somebody vouches for, and
+    /// at each such time.
+    fn check_times(&self, witnesses: &Witnesses, valid: Window) -> Result<(), SigstoreRejection> {
+        if witnesses.times.is_empty() {
+            return Err(match self.bundle.timestamps.is_empty() {
+                true => SigstoreRejection::TimeMissing,
+                false => SigstoreRejection::TimestampAuthorityUnknown,
+            });
+        }
+        for at in witnesses.times.iter().copied() {
+            if !valid.contains(at) {
+                return Err(SigstoreRejection::CertificateTime { at });
+            }
+            if witnesses.untimed.iter().any(|log| !log.contains(at)) {
+                return Err(SigstoreRejection::LogTime { at });
+            }
+        }
+        Ok(())
+    }
+
+    fn verified(
+        &self,
+        id: SignerId,
+        message: &Message<'_>,
+        link: String,
+        witnesses: &Witnesses,
+    ) -> Result<Verified, Failure> {
+        match self.root.standing(id, self.now) {
+            Standing::Good { signer, until } => Ok(Verified {
+                signer,
+                payload_hash: message.identity(),
+                labels: self.labels(),
+                until,
+                evidence: Evidence {
+                    signed_at: witnesses.times.iter().min().copied(),
+                    links: [&[link], witnesses.links.as_slice()].concat(),
+                },
+            }),
+            Standing::Bad(rejection) => Err(Failure::Rejected(rejection)),
+        }
+    }
+
+    fn labels(&self) -> std::collections::BTreeMap<String, String> {
+        match &self.bundle.signed {
+            Signed::Statement { statement: Some(statement), .. } => {
+                statement.labels_of(self.subject.digest).cloned().unwrap_or_default()
+            }
+            Signed::SimpleSigning(payload) => match payload.claim() {
+                Claim::Image { labels, .. } => labels.clone(),
+                Claim::OtherType => Default::default(),
+            },
+            Signed::Statement { statement: None, .. } | Signed::Blob { .. } => Default::default(),
+        }
+    }
+}
+
+/// Why a bundle did not verify.
+enum Failure {
+    Rejected(Rejection),
+    NotHeld,
+}
+
+impl From<SigstoreRejection> for Failure {
+    fn from(rejection: SigstoreRejection) -> Self {
+        Self::Rejected(rejection.into())
+    }
+}

@@ -10,7 +10,7 @@ mod reliance;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use parking_lot::Mutex;
 
 use crate::{
@@ -31,8 +31,6 @@ pub struct Trusted {
     clock: Clock,
     current: ArcSwap<TrustRoot>,
     changes: Changes,
-    /// The sigstores whose word counts for keyless signers.
-    sigstore: Arc<[SigstoreRoot]>,
     files: Mutex<Files>,
     /// Why the directory could not be read when it was last looked at.
     failure: Mutex<Option<String>>,
@@ -60,7 +58,6 @@ impl Trusted {
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             changes: Changes::default(),
-            sigstore: [SigstoreRoot::public_good()].into(),
             files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
@@ -98,6 +95,22 @@ impl Trusted {
         self.failure.lock().clone()
     }
 
+    /// The root of the public instance, for whoever has put no other there; says so where it matters.
+    fn shipped_root(&self, has_keyless: bool) -> SigstoreRoot {
+        let date = SigstoreRoot::SHIPPED;
+        if has_keyless {
+            let since = date.parse::<Date>().and_then(|date| date.to_zoned(TimeZone::UTC));
+            match since.map(|since| self.clock.now().duration_since(since.timestamp())) {
+                Ok(age) if age > ROOT_GROWS_OLD => tracing::warn!(
+                    "keyless signatures are verified with the root of the public sigstore of {date}, which has grown old: \
+                     put a newer trusted_root.json into TRUST_DIR"
+                ),
+                _ => tracing::info!("keyless signatures are verified with the root of the public sigstore of {date}"),
+            }
+        }
+        SigstoreRoot::public_good()
+    }
+
     /// Makes a new trust root, after the files or the store's rows have changed.
     pub fn refresh(&self) -> Result<(), StoreError> {
         let mut files = self.files.lock();
@@ -119,8 +132,10 @@ impl Trusted {
         });
         let signers: Vec<_> = of_files.chain(rows.iter().filter_map(signer_of_row)).collect();
         tracing::info!(signers = signers.len(), "{} signers are trusted", signers.len());
-        let (root, before) =
-            (Arc::new(TrustRoot::new(signers).with_sigstore(self.sigstore.clone(), Demands::default())), self.root());
+        let has_keyless = signers.iter().any(|signer| matches!(signer.credential, Credential::Keyless(_)));
+        let roots = read.sigstore_roots().unwrap_or_else(|| vec![self.shipped_root(has_keyless)]);
+        let root = TrustRoot::new(signers).with_sigstore(roots.into(), Demands::default());
+        let (root, before) = (Arc::new(root), self.root());
         let changed = root.changed_since(&before);
         self.current.store(root);
         if !changed.is_empty() {
@@ -129,6 +144,9 @@ impl Trusted {
         Ok(())
     }
 }
+
+/// After so long the shipped root may lack a log or an authority of today.
+const ROOT_GROWS_OLD: SignedDuration = SignedDuration::from_hours(180 * 24);
 
 fn signer_of_row(row: &SignerRow) -> Option<Signer> {
     match Credential::from_members(row.credential.clone()) {

@@ -6,7 +6,12 @@ use std::{
     time::SystemTime,
 };
 
-use crate::trust::{Credential, KeyError, OpenPgpKey, OpenPgpKeyError, PublicKey, SignerDocument, SignerDocumentError};
+use serde::Deserialize;
+
+use crate::trust::{
+    Credential, KeyError, OpenPgpKey, OpenPgpKeyError, PublicKey, SignerDocument, SignerDocumentError, SigstoreRoot,
+    SigstoreRootError,
+};
 
 /// A PEM public key has a few hundred bytes, a description of a signer a few thousand; OpenPGP keys with
 /// pictures and what others say of them have more.
@@ -25,9 +30,18 @@ pub struct TrustFiles {
 #[derive(Debug, Clone)]
 struct TrustFile {
     stamp: Stamp,
-    /// None where it describes no signer, which was said when it was read; several where a file of OpenPGP
-    /// keys holds them.
-    signers: Vec<SignerDocument>,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    /// Several where a file of OpenPGP keys holds them.
+    Signers(Vec<SignerDocument>),
+    SigstoreRoot(Box<SigstoreRoot>),
+    /// What cannot be used, which was said when it was read.
+    Nothing {
+        instead_of_root: bool,
+    },
 }
 
 /// What tells a file from the one that was read.
@@ -63,6 +77,8 @@ enum Problem {
     OpenPgp(#[from] OpenPgpKeyError),
     #[error(transparent)]
     Document(#[from] SignerDocumentError),
+    #[error(transparent)]
+    Root(#[from] SigstoreRootError),
 }
 
 impl TrustFiles {
@@ -82,7 +98,7 @@ impl TrustFiles {
         }
         let files = stamps.into_iter().map(|stamp| match self.files.iter().find(|file| file.stamp == stamp) {
             Some(known) => known.clone(),
-            None => TrustFile { signers: load(&self.directory, &stamp.path), stamp },
+            None => TrustFile { content: load(&self.directory, &stamp.path), stamp },
         });
         self.files = files.collect();
         Ok(true)
@@ -91,9 +107,27 @@ impl TrustFiles {
     /// The signers, each under its name or the stem of its file's.
     pub fn signers(&self) -> impl Iterator<Item = (String, &SignerDocument)> {
         self.files.iter().flat_map(|file| {
+            let signers = match &file.content {
+                Content::Signers(signers) => signers.as_slice(),
+                Content::SigstoreRoot(_) | Content::Nothing { .. } => &[],
+            };
             let stem = || file.stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            file.signers.iter().map(move |signer| (signer.name.clone().unwrap_or_else(stem), signer))
+            signers.iter().map(move |signer| (signer.name.clone().unwrap_or_else(stem), signer))
         })
+    }
+
+    /// The trusted roots; none where no file is one. One that cannot be used is still one: whoever put it there
+    /// does not want another in its place.
+    pub fn sigstore_roots(&self) -> Option<Vec<SigstoreRoot>> {
+        let mut roots = None;
+        for file in &self.files {
+            match &file.content {
+                Content::SigstoreRoot(root) => roots.get_or_insert_with(Vec::new).push((**root).clone()),
+                Content::Nothing { instead_of_root: true } => drop(roots.get_or_insert_with(Vec::new)),
+                Content::Nothing { instead_of_root: false } | Content::Signers(_) => {}
+            }
+        }
+        roots
     }
 }
 
@@ -126,14 +160,33 @@ fn list(directory: &Path) -> Result<Vec<Stamp>, TrustFilesError> {
     Ok(stamps)
 }
 
-/// The signers that a file describes; one that describes none is a warning by name.
-fn load(directory: &Path, path: &Path) -> Vec<SignerDocument> {
+/// What a file says; one that says nothing is a warning by name.
+fn load(directory: &Path, path: &Path) -> Content {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let warn = |problem: &Problem| tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
-    read(directory, path).inspect_err(warn).unwrap_or_default()
+    let nothing = |problem: Problem| {
+        tracing::warn!(file = %name, "TRUST_DIR: {name:?} is not trusted: {problem}");
+        let is_root = matches!(problem, Problem::Root(_)) || is_named_as_root(&name);
+        Content::Nothing { instead_of_root: is_root }
+    };
+    read(directory, path).unwrap_or_else(nothing)
 }
 
-fn read(directory: &Path, path: &Path) -> Result<Vec<SignerDocument>, Problem> {
+/// As cosign, its documentation and sigstore's repositories name the file.
+fn is_named_as_root(name: &str) -> bool {
+    name.ends_with(".json") && name.replace('-', "_").contains("trusted_root")
+}
+
+/// Whether a document says of itself that it is a trusted root.
+fn is_root(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: String,
+    }
+    serde_json::from_slice(json).is_ok_and(|Typed { media_type }| media_type.contains("sigstore.trustedroot"))
+}
+
+fn read(directory: &Path, path: &Path) -> Result<Content, Problem> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let Some(extension @ ("pub" | "pem" | "json" | "asc" | "gpg")) = extension else { return Err(Problem::Name) };
     let target = path.canonicalize()?;
@@ -147,14 +200,15 @@ fn read(directory: &Path, path: &Path) -> Result<Vec<SignerDocument>, Problem> {
     let bytes = fs::read(&target)?;
     let of_file = |credential| SignerDocument { name: None, credential, not_before: None, not_after: None };
     match extension {
-        "json" => Ok(vec![SignerDocument::from_json(&bytes)?]),
+        "json" if is_root(&bytes) => Ok(Content::SigstoreRoot(Box::new(SigstoreRoot::parse(&bytes)?))),
+        "json" => Ok(Content::Signers(vec![SignerDocument::from_json(&bytes)?])),
         "asc" | "gpg" => {
             let keys = OpenPgpKey::parse_all(&bytes)?;
-            Ok(keys.into_iter().map(|key| of_file(Credential::OpenPgp(key))).collect())
+            Ok(Content::Signers(keys.into_iter().map(|key| of_file(Credential::OpenPgp(key))).collect()))
         }
         _ => {
             let text = String::from_utf8(bytes).map_err(|_| KeyError::NotPem)?;
-            Ok(vec![of_file(Credential::PublicKey(PublicKey::from_pem(&text)?))])
+            Ok(Content::Signers(vec![of_file(Credential::PublicKey(PublicKey::from_pem(&text)?))]))
         }
     }
 }
@@ -212,6 +266,32 @@ mod tests {
         assert!(ids[0] == ids[1] && ids[1] != ids[2]);
         let problem = read(directory.path(), &path("secret.asc")).unwrap_err();
         assert!(matches!(problem, Problem::OpenPgp(OpenPgpKeyError::SecretKey)), "{problem}");
+    }
+
+    #[test]
+    fn a_trusted_root_is_one_whatever_its_name_and_a_broken_one_is_not_replaced() {
+        const ROOT: &str = include_str!("../../trust/sigstore/public-good.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("ci.pub"), KEY).unwrap();
+        let mut files = TrustFiles::read(directory.path()).unwrap();
+        assert_eq!(files.sigstore_roots(), None);
+        for (name, text, roots) in [
+            ("private.json", ROOT.to_owned(), 1),
+            ("another.json", ROOT.to_owned(), 2),
+            ("trusted_root.json", "{".to_owned(), 2),
+            ("private.json", ROOT.replace("rawBytes", "raw"), 1),
+            ("another.json", "{}".to_owned(), 0),
+        ] {
+            fs::write(path(name), text).unwrap();
+            assert!(files.update().unwrap());
+            assert_eq!(files.sigstore_roots().map(|roots| roots.len()), Some(roots), "{name}");
+        }
+        fs::remove_file(path("trusted_root.json")).unwrap();
+        fs::remove_file(path("private.json")).unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(files.sigstore_roots(), None);
+        assert_eq!(names(&files), ["ci"]);
     }
 
     #[test]

@@ -353,6 +353,8 @@ fn signatures(push: &Push, subject: &Digest, blobs: &[(Digest, Bytes)]) -> Resul
         let Some((_, blob)) = blobs.iter().find(|(digest, _)| *digest == layer.digest) else { continue };
         let Some(signed) = signed(layer, blob)? else { continue };
         let format = match signed.recognise() {
+            // What else is said of an image is for whoever asks, and no signature of it.
+            Ok(envelope) if envelope.is_attestation() => continue,
             Ok(envelope) => envelope.format(),
             // Kept for whoever can read it.
             Err(EnvelopeError::Unsupported { .. }) => continue,

@@ -191,15 +191,24 @@ struct Tables<'t> {
     bytes: Table<'t, &'static str, u64>,
 }
 
+/// Lets go of what refers to its subject by this blob: a signature that was withdrawn is not shown on.
+pub(super) fn forget(transaction: &WriteTransaction, repository: &Repository, blob: &Digest) -> Result<(), StoreError> {
+    let mut tables = Tables::open(transaction)?;
+    for digest in artifacts_with(&tables.layers, &named(repository, blob))? {
+        let artifact = tables.artifacts.get(named(repository, &digest).as_bytes())?;
+        let artifact = artifact.map(|row| Artifact::decode(digest, row.value())).transpose()?;
+        let Some(artifact) = artifact.filter(|artifact| artifact.refers) else { continue };
+        let key = named(repository, &artifact.subject).digest(&digest);
+        let row = tables.of.get(key.as_bytes())?.map(|row| decode::<Row>(TABLE, row.value())).transpose()?;
+        if let Some(row) = row {
+            tables.remove(repository, &artifact.subject, &digest, &row)?;
+        }
+    }
+    Ok(())
+}
+
 fn keep(transaction: &WriteTransaction, capture: &Capture, now: Timestamp) -> Result<Done<Captured>, StoreError> {
-    let mut tables = Tables {
-        artifacts: transaction.open_table(ARTIFACTS)?,
-        of: transaction.open_table(ARTIFACTS_OF)?,
-        tags: transaction.open_table(ARTIFACT_TAGS)?,
-        blobs: transaction.open_table(ARTIFACT_BLOBS)?,
-        layers: transaction.open_table(ARTIFACT_LAYERS)?,
-        bytes: transaction.open_table(ARTIFACT_BYTES)?,
-    };
+    let mut tables = Tables::open(transaction)?;
     let tagged_before = match &capture.tag {
         Some(retag) => tables.tagged(&capture.repository, &retag.tag)?,
         None => None,
@@ -236,7 +245,18 @@ fn keep(transaction: &WriteTransaction, capture: &Capture, now: Timestamp) -> Re
     Ok(Done::changed(Captured::Kept, touched))
 }
 
-impl Tables<'_> {
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            artifacts: transaction.open_table(ARTIFACTS)?,
+            of: transaction.open_table(ARTIFACTS_OF)?,
+            tags: transaction.open_table(ARTIFACT_TAGS)?,
+            blobs: transaction.open_table(ARTIFACT_BLOBS)?,
+            layers: transaction.open_table(ARTIFACT_LAYERS)?,
+            bytes: transaction.open_table(ARTIFACT_BYTES)?,
+        })
+    }
+
     fn tagged(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
         self.tags.get(tagged(repository, tag).as_bytes())?.map(|row| whole_digest(row.value())).transpose()
     }

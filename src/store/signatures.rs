@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use crate::oci::{Digest, TagType};
 
 use super::{
-    Identity, IdentityRow, Page, Record, RecordId, Store, StoreError, Submission, SubmitRules, Submitted,
+    Identity, IdentityRow, Page, Record, RecordId, Store, StoreError, Submission, SubmitRules, Submitted, artifacts,
     generations::Touched,
     identities::{Group, Verdict, resolve},
     record_rows::{RecordTables, UNVERIFIED_MAX},
@@ -220,8 +220,12 @@ fn withdraw(
     let mut touched = Touched::default();
     touched.add(record.digest);
     group.known_mut().withdrawn_at.get_or_insert(now);
+    let pushed = tables.pushed(&group)?;
     tables.align(&mut group, &mut touched)?;
     group.write(&mut tables.identities)?;
+    for (repository, blob) in pushed {
+        artifacts::forget(transaction, &repository, &blob)?;
+    }
     Ok(Done::changed(Some(record), touched))
 }
 

@@ -195,6 +195,14 @@ impl Envelope {
         }
     }
 
+    /// Whether it says something of an image other than that somebody signed it.
+    pub fn is_attestation(&self) -> bool {
+        match &self.content {
+            Content::Detached(_) | Content::OpenPgp(_) => false,
+            Content::Sigstore(bundle) => bundle.is_attestation(),
+        }
+    }
+
     /// Stands for the signature and what came with it, however it was encoded: ECDSA's two values of
     /// `s` and base64 make no difference.
     pub fn normalised_hash(&self) -> [u8; 32] {

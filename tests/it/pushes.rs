@@ -1,6 +1,7 @@
 //! What signers push through the registry's own protocol is kept, counts and is read back; nothing else
 //! comes in, and nothing at all goes upstream.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ const ADMIN: &str = "Basic YWRtaW46c2VjcmV0";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const JOSE: &str = "application/jose+json";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SPDX: &str = "application/spdx+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -289,6 +291,54 @@ async fn artifacts_that_are_no_signature_of_the_image_are_kept_and_make_no_recor
     assert_eq!(world.records().await, Vec::<Value>::new());
     assert_eq!(world.pull(&path("preview-v1")).await.status, StatusCode::FORBIDDEN);
     world.assert_nothing_was_written_upstream();
+}
+
+/// A sigstore bundle of a key's, as cosign 3 writes it without the public log.
+fn bundle(key: &Key, digest: &Digest, predicate_type: &str) -> String {
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1", "predicateType": predicate_type, "predicate": {},
+        "subject": [{"name": "", "digest": {"sha256": digest.encoded()}}],
+    })
+    .to_string();
+    let kind = "application/vnd.in-toto+json";
+    let signed = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    json!({
+        "mediaType": BUNDLE,
+        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": BASE64_STANDARD.encode(statement), "payloadType": kind,
+            "signatures": [{"sig": key.sign_base64(signed.as_bytes()), "keyid": ""}],
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_bundle_counts_only_as_what_it_says_it_is_and_goes_with_its_record() {
+    let world = World::new().await;
+    let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}"), "size": 2});
+    let mut pushed = Vec::new();
+    for predicate_type in ["https://spdx.dev/Document", "https://sigstore.dev/cosign/sign/v1"] {
+        let layer = world.put_blob(BUNDLE, bundle(&world.key, &world.image.digest, predicate_type).as_bytes()).await;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": BUNDLE,
+            "config": empty, "layers": [layer], "subject": world.subject(),
+        });
+        assert_eq!(world.pull(&path("preview-v1")).await.status, StatusCode::FORBIDDEN, "before {predicate_type}");
+        let put = world.put_manifest(digest_of(&manifest), &manifest).await;
+        assert_eq!(put.status, StatusCode::CREATED, "{put:?}");
+        assert_eq!(world.pull(&path(digest_of(&manifest))).await.body, manifest.to_string());
+        pushed.push(digest_of(&manifest));
+    }
+    assert_eq!(world.pull(&path("preview-v1")).await.status, StatusCode::OK);
+    let records = world.records().await;
+    assert_eq!(records.len(), 1, "an attestation is no signature: {records:?}");
+    assert_eq!((&records[0]["format"], &records[0]["is_valid"]), (&json!("sigstore-bundle"), &json!(true)));
+    let withdrawn = format!("/api/v1/signatures/{}", records[0]["id"].as_str().unwrap());
+    assert_eq!(world.send(Method::DELETE, &withdrawn, &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.pull(&path("preview-v1")).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.pull(&path(pushed[0])).await.status, StatusCode::OK);
+    assert_ne!(world.pull(&path(pushed[1])).await.status, StatusCode::OK, "a withdrawn signature is not shown on");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::{
     log::LogEntry,
     members::{self, MemberFlaw},
     root::MAX_CERTIFICATE_BYTES,
-    statement::Statement,
+    statement::{Predicate, Statement},
 };
 use crate::trust::{
     envelope::{Annotations, EVIDENCE_ANNOTATIONS, Format, RawSignature, SimpleSigning, strict_json::Object},
@@ -139,6 +139,12 @@ impl Bundle {
             wants_proof: false,
             is_layer: true,
         })
+    }
+
+    /// Whether the statement that it holds is another than that of a signature.
+    pub(in crate::trust) fn is_attestation(&self) -> bool {
+        let Signed::Statement { statement, .. } = &self.signed else { return false };
+        statement.as_ref().is_none_or(|statement| statement.predicate() == Predicate::Attestation)
     }
 
     pub(in crate::trust) fn format(&self) -> Format {

@@ -15,6 +15,7 @@ mod signatures;
 mod signers;
 mod submit;
 mod verify;
+mod verify_blob;
 mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::Options),
     /// Say whether an image is signed by somebody trusted, and by which evidence
     Verify(verify::Options),
+    /// Verify a file by the sigstore bundle that comes with it, with cosign's flags and without asking any server
+    VerifyBlob(Box<verify_blob::Options>),
     /// Submit a signature to a server, or make one and submit it
     Submit(Box<submit::Options>),
     /// List or withdraw the signatures of an image
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Verify(options) => {
             return verify::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
+        Command::VerifyBlob(options) => verify_blob::run(&options),
         Command::Submit(options) => submit::run(&options),
         Command::Signatures(options) => signatures::run(&options),
         Command::Signers(options) => signers::run(&options),

@@ -29,16 +29,18 @@ pub struct Demands {
     pub inclusion_proof: bool,
     /// Whether a signature by a key needs the logs too.
     pub logs_for_keys: bool,
+    /// Whether any statement about the subject does, and not only that somebody signed it. Never for an image.
+    pub attestations: bool,
 }
 
 impl Default for Demands {
     fn default() -> Self {
-        Self { logs: 1, inclusion_proof: false, logs_for_keys: false }
+        Self { logs: 1, inclusion_proof: false, logs_for_keys: false, attestations: false }
     }
 }
 
 pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Outcome {
-    let messages = match bundle.messages(subject) {
+    let messages = match bundle.messages(subject, root.demands()) {
         Ok(messages) => messages,
         Err(rejection) => return Outcome::Rejected(rejection),
     };
@@ -51,7 +53,7 @@ pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &Tr
 
 impl Bundle {
     /// What the signature can be over, if it is over this image at all.
-    fn messages<'a>(&'a self, subject: &'a Subject<'a>) -> Result<Vec<Message<'a>>, Rejection> {
+    fn messages<'a>(&'a self, subject: &'a Subject<'a>, demands: Demands) -> Result<Vec<Message<'a>>, Rejection> {
         match &self.signed {
             Signed::Statement { statement: None, .. } => Err(Rejection::PayloadType),
             Signed::Statement { encoded, statement: Some(statement), .. } => {
@@ -61,6 +63,7 @@ impl Bundle {
                 }
                 match statement.predicate() {
                     Predicate::CosignSign => Ok(vec![Message::payload(encoded)]),
+                    Predicate::Attestation if demands.attestations => Ok(vec![Message::payload(encoded)]),
                     Predicate::Attestation => Err(SigstoreRejection::PredicateType.into()),
                 }
             }

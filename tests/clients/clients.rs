@@ -146,6 +146,11 @@ impl Client {
         self.program == Program::Distribution
     }
 
+    /// It decides on previews by itself, and nobody told it whom to trust: none comes through it.
+    pub(crate) fn trusts_nobody(self) -> bool {
+        self.program == Program::SigRepo
+    }
+
     /// A server that answers for us, to clients of its own.
     pub(crate) fn is_a_cache(self) -> bool {
         matches!(self.program, Program::Distribution | Program::SigRepo)

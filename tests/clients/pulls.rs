@@ -56,6 +56,9 @@ fn signed_previews_come() {
     inside(|world| {
         let mirror = Mirror::start(world, &[]);
         every_pull(|client, mode| {
+            if client.trusts_nobody() {
+                return;
+            }
             let image = world.registry.publish(TAG);
             mirror.submit(&world.signer, &image.single, &image.tag);
             mirror.submit(&world.signer, &image.index, &image.index_tag);

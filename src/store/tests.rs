@@ -1,5 +1,6 @@
 //! The store through its own surface, on real files and on storage that fails.
 
+mod artifacts;
 mod expiry;
 mod faults;
 mod files;

@@ -675,6 +675,23 @@ async fn signatures_that_say_nothing_were_withdrawn_or_are_too_many_are_refused(
 }
 
 #[tokio::test]
+async fn pitfall_46_pushing_a_preview_again_gives_it_no_new_life() {
+    let world = World::new().await;
+    let payload = simple_signing(&world.image.digest, "ci");
+    for again in [false, true] {
+        // Another signature by the same key over the same payload: ECDSA draws a number for each.
+        let layer = world.signature(&world.key, &payload).await;
+        let manifest = world.signatures(&[layer]).await;
+        assert_eq!(world.put_manifest(world.sig(), &manifest).await.status, StatusCode::CREATED);
+        let expected = if again { StatusCode::FORBIDDEN } else { StatusCode::OK };
+        assert_eq!(world.pull(&path("preview-v1")).await.status, expected, "again: {again}");
+        world.mirror.clock.advance(std::time::Duration::from_secs(7 * 24 * 3600));
+        let refused = world.pull(&path("preview-v1")).await;
+        assert!(refused.phrase.contains("the signature has expired"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_about_an_internal_image_is_shown_to_the_account_alone() {
     let world = World::new().await;
     let internal = world.registry.push_image("team/secret", Some("internal-v1"), &[b"secret"]);

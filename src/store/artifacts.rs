@@ -191,10 +191,21 @@ struct Tables<'t> {
     bytes: Table<'t, &'static str, u64>,
 }
 
-/// Lets go of what refers to its subject by this blob: a signature that was withdrawn is not shown on.
-pub(super) fn forget(transaction: &WriteTransaction, repository: &Repository, blob: &Digest) -> Result<(), StoreError> {
+/// A signature that was withdrawn is not shown on: what refers to its subject by this blob goes, and so does the
+/// tag that leads to it. What else lay under the tag is made again of its own records.
+pub(super) fn forget(
+    transaction: &WriteTransaction,
+    repository: &Repository,
+    tag: &Tag,
+    blob: &Digest,
+) -> Result<(), StoreError> {
     let mut tables = Tables::open(transaction)?;
+    let shown = tables.tagged(repository, tag)?;
     for digest in artifacts_with(&tables.layers, &named(repository, blob))? {
+        if shown == Some(digest) {
+            tables.mark(repository, digest, true)?;
+            tables.tags.remove(tagged(repository, tag).as_bytes())?;
+        }
         let artifact = tables.artifacts.get(named(repository, &digest).as_bytes())?;
         let artifact = artifact.map(|row| Artifact::decode(digest, row.value())).transpose()?;
         let Some(artifact) = artifact.filter(|artifact| artifact.refers) else { continue };
@@ -238,7 +249,10 @@ fn keep(transaction: &WriteTransaction, capture: &Capture, now: Timestamp) -> Re
         tables.tags.insert(tagged(&capture.repository, &retag.tag).as_bytes(), to.as_bytes())?;
         let subjects = capture.artifacts.iter().map(|artifact| artifact.artifact.subject);
         subjects.for_each(|subject| touched.add(subject));
-        tables.supersede(&capture.repository, tagged_before, retag.to)?;
+        if let Some(before) = tagged_before {
+            tables.mark(&capture.repository, before, true)?;
+        }
+        tables.mark(&capture.repository, retag.to, false)?;
     } else if new.is_empty() {
         return Ok(Done::unchanged(Captured::Kept));
     }
@@ -302,19 +316,17 @@ impl<'t> Tables<'t> {
         self.account(&row.account, |total| total.saturating_add(bytes))
     }
 
-    /// What the tag held before, and what it holds now.
-    fn supersede(&mut self, repository: &Repository, old: Option<Digest>, new: Digest) -> Result<(), StoreError> {
-        for (digest, superseded) in old.map(|old| (old, true)).into_iter().chain([(new, false)]) {
-            let key = named(repository, &digest);
-            let artifact = self.artifacts.get(key.as_bytes())?.map(|row| Artifact::decode(digest, row.value()));
-            let Some(artifact) = artifact.transpose()?.filter(|artifact| !artifact.refers) else { continue };
-            let of = named(repository, &artifact.subject).digest(&digest);
-            let row = self.of.get(of.as_bytes())?.map(|row| decode::<Row>(TABLE, row.value())).transpose()?;
-            if let Some(row) = row {
-                self.write(repository, &artifact.subject, &digest, &Row { superseded, ..row })?;
-            }
+    /// Notes of what only a tag leads to whether one still does.
+    fn mark(&mut self, repository: &Repository, digest: Digest, superseded: bool) -> Result<(), StoreError> {
+        let artifact = self.artifacts.get(named(repository, &digest).as_bytes())?;
+        let artifact = artifact.map(|row| Artifact::decode(digest, row.value())).transpose()?;
+        let Some(artifact) = artifact.filter(|artifact| !artifact.refers) else { return Ok(()) };
+        let of = named(repository, &artifact.subject).digest(&digest);
+        let row = self.of.get(of.as_bytes())?.map(|row| decode::<Row>(TABLE, row.value())).transpose()?;
+        match row {
+            Some(row) => self.write(repository, &artifact.subject, &digest, &Row { superseded, ..row }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn remove(

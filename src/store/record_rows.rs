@@ -2,7 +2,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::oci::{Digest, Repository, TagType};
+use crate::oci::{Digest, Repository, Tag, TagType};
 
 use super::{
     Record, RecordId, StoreError, Submission, SubmitRules,
@@ -133,11 +133,14 @@ impl<'t> RecordTables<'t> {
         Ok(())
     }
 
-    /// Where records of a group came as artifacts that hold nothing but the signature, and as which blob.
-    pub(super) fn pushed(&self, group: &Group) -> Result<Vec<(Repository, Digest)>, StoreError> {
+    /// Where records of a group were pushed as artifacts, and which blob each came in.
+    pub(super) fn pushed(&self, group: &Group) -> Result<Vec<(Repository, Tag, Digest)>, StoreError> {
         let records = group.known.records().map(|id| self.load(id)).collect::<Result<Vec<_>, _>>()?;
-        let pushed = records.into_iter().filter(|record| record.of_digest && record.payload.is_none());
-        Ok(pushed.filter_map(|record| Some((record.repository?, Digest::sha256(&record.signature)))).collect())
+        let pushed = records.into_iter().filter(|record| record.of_digest).filter_map(|record| {
+            let blob = record.payload.as_ref().unwrap_or(&record.signature);
+            Some((record.repository?, record.tag, Digest::sha256(blob)))
+        });
+        Ok(pushed.collect())
     }
 
     /// Holds the records of a group to what the group knows since it grew: its first_seen may have

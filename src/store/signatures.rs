@@ -223,8 +223,8 @@ fn withdraw(
     let pushed = tables.pushed(&group)?;
     tables.align(&mut group, &mut touched)?;
     group.write(&mut tables.identities)?;
-    for (repository, blob) in pushed {
-        artifacts::forget(transaction, &repository, &blob)?;
+    for (repository, tag, blob) in pushed {
+        artifacts::forget(transaction, &repository, &tag, &blob)?;
     }
     Ok(Done::changed(Some(record), touched))
 }

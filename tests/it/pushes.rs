@@ -656,6 +656,7 @@ async fn signatures_that_say_nothing_were_withdrawn_or_are_too_many_are_refused(
         StatusCode::NO_CONTENT
     );
     assert_eq!(world.pull(&path("preview-v1")).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.pull(&path(world.sig())).await.status, StatusCode::NOT_FOUND, "it is not shown on");
     let again = world.signature(&world.key, &payload).await;
     let manifest = world.signatures(&[again]).await;
     assert_eq!(error(&world.put_manifest(world.sig(), &manifest).await), denied(), "withdrawn");

@@ -6,6 +6,7 @@
 //! outcome. A signature read back from a store is as untrusted here as one from the network.
 
 mod curve;
+mod der_limits;
 mod envelope;
 #[cfg(test)]
 mod fixtures;
@@ -31,7 +32,7 @@ pub use self::root::TrustRoot;
 pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};
 pub use self::signer_document::{SignerDocument, SignerDocumentError};
 pub use self::sigstore::{
-    BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Identity, Keyless, KeylessError, KeylessForm,
-    MAX_ROOT_BYTES, Matcher, MemberFlaw, SigstoreRejection, SigstoreRoot, SigstoreRootError, UnknownClaim,
+    BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,
+    SigstoreRejection, SigstoreRoot, SigstoreRootError,
 };
 pub use self::verifier::{Subject, verify};

@@ -18,12 +18,13 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod witnesses;
 
 pub(super) use self::{bundle::Bundle, verifier::verify};
 pub use self::{
     bundle::BundleFlaw,
     certificate::CertificateFlaw,
-    identity::{Claim, Identity, Keyless, KeylessError, KeylessForm, Matcher, UnknownClaim},
+    identity::{Claim, Keyless, KeylessError, Matcher},
     members::MemberFlaw,
     rejection::{EntryPart, SigstoreRejection},
     root::{MAX_ROOT_BYTES, SigstoreRoot, SigstoreRootError},

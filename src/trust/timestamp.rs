@@ -21,7 +21,7 @@ use x509_cert::{
     spki::AlgorithmIdentifierOwned,
 };
 
-use super::{PublicKey, key::Hash, verifier::message::Message};
+use super::{PublicKey, der_limits, key::Hash, verifier::message::Message};
 
 /// A token that is well formed; whether it is true is for [`Self::is_by`].
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ struct Imprint {
 impl TimestampToken {
     /// Reads a token, or the granted response that holds one.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MAX_TOKEN_BYTES {
+        if bytes.len() > MAX_TOKEN_BYTES || !der_limits::are_kept(bytes) {
             return None;
         }
         let response = Response::from_der(bytes).ok();

@@ -7,8 +7,12 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::{
     Certificate,
-    der::{Decode, Encode, asn1::ObjectIdentifier, asn1::Utf8StringRef},
-    ext::pkix::{self, name::GeneralName},
+    der::{
+        Decode, Encode,
+        asn1::{ObjectIdentifier, Utf8StringRef},
+        oid::AssociatedOid,
+    },
+    ext::pkix::{self, SubjectAltName, name::GeneralName},
 };
 
 use super::{
@@ -16,7 +20,7 @@ use super::{
     rejection::SigstoreRejection,
     root::{Authority, SigstoreRoot, Window},
 };
-use crate::trust::PublicKey;
+use crate::trust::{PublicKey, der_limits};
 
 /// A certificate that is well formed; who issued it is for [`Self::issued_by`].
 #[derive(Debug, Clone)]
@@ -47,7 +51,8 @@ pub enum CertificateFlaw {
 
 impl SignerCertificate {
     pub(super) fn parse(der: Vec<u8>) -> Result<Self, CertificateFlaw> {
-        let certificate = Certificate::from_der(&der).map_err(|_| CertificateFlaw::Encoding)?;
+        let certificate = der_limits::are_kept(&der).then(|| Certificate::from_der(&der).ok()).flatten();
+        let certificate = certificate.ok_or(CertificateFlaw::Encoding)?;
         let valid = validity(&certificate).ok_or(CertificateFlaw::Validity)?;
         let key = certificate.tbs_certificate.subject_public_key_info.to_der().ok();
         let key = key.and_then(|der| PublicKey::from_der(der).ok()).ok_or(CertificateFlaw::Key)?;
@@ -104,9 +109,10 @@ pub(super) fn validity(certificate: &Certificate) -> Option<Window> {
 
 /// The only name in the certificate: with two, one reader would take the first and another the last.
 fn subject(certificate: &Certificate) -> Result<String, CertificateFlaw> {
-    let Ok(Some((_, names))) = certificate.tbs_certificate.get::<pkix::SubjectAltName>() else {
-        return Err(CertificateFlaw::Subject);
-    };
+    let names = extension(certificate, SubjectAltName::OID).map_err(|_| CertificateFlaw::Subject)?;
+    let names =
+        names.filter(|names| der_limits::are_kept(names)).and_then(|names| SubjectAltName::from_der(names).ok());
+    let names = names.ok_or(CertificateFlaw::Subject)?;
     let subject = match names.0.as_slice() {
         [GeneralName::Rfc822Name(address)] => address.to_string(),
         [GeneralName::UniformResourceIdentifier(uri)] => uri.to_string(),

@@ -1,6 +1,6 @@
 //! Who signs without a key of his own: whom an authority named, and whom we believe.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt};
 
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -9,14 +9,13 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use super::rejection::SigstoreRejection;
 
 /// Whom a certificate names. Only one whose issuer is believed says the truth.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct Identity {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
     /// An e-mail address, a URI or a user name.
-    pub subject: String,
+    pub(super) subject: String,
     /// Who vouched for the subject: the URL of an issuer of OpenID identities.
-    pub issuer: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub claims: BTreeMap<Claim, String>,
+    pub(super) issuer: String,
+    pub(super) claims: BTreeMap<Claim, String>,
 }
 
 /// Whose signatures count: those of every subject and issuer that match, with every claim demanded.
@@ -38,19 +37,19 @@ pub enum Matcher {
 /// A [`Keyless`] as signer files and the API write it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeylessForm {
+struct KeylessForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
+    issuer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer_pattern: Option<String>,
+    issuer_pattern: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    subject: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject_pattern: Option<String>,
+    subject_pattern: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub claims: BTreeMap<Claim, String>,
+    claims: BTreeMap<Claim, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub claim_patterns: BTreeMap<Claim, String>,
+    claim_patterns: BTreeMap<Claim, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,20 +75,8 @@ impl Keyless {
         Self { issuer, subject, claims }
     }
 
-    pub fn issuer(&self) -> &Matcher {
-        &self.issuer
-    }
-
-    pub fn subject(&self) -> &Matcher {
-        &self.subject
-    }
-
-    pub fn claims(&self) -> &BTreeMap<Claim, Matcher> {
-        &self.claims
-    }
-
     /// Whether `identity` is one of those, and if not, what is not as demanded.
-    pub fn admits(&self, identity: &Identity) -> Result<(), SigstoreRejection> {
+    pub(super) fn admits(&self, identity: &Identity) -> Result<(), SigstoreRejection> {
         if !self.issuer.matches(&identity.issuer) {
             return Err(SigstoreRejection::Issuer);
         }
@@ -140,17 +127,10 @@ impl Matcher {
         Ok(Self::Pattern(Box::new(anchored.map_err(|_| KeylessError::Pattern { name })?), text.to_owned()))
     }
 
-    pub fn matches(&self, text: &str) -> bool {
+    fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(expected) => expected == text,
             Self::Pattern(pattern, _) => pattern.is_match(text),
-        }
-    }
-
-    /// As it was written.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Exact(text) | Self::Pattern(_, text) => text,
         }
     }
 }
@@ -282,18 +262,6 @@ impl fmt::Display for Claim {
         f.write_str(self.name())
     }
 }
-
-impl FromStr for Claim {
-    type Err = UnknownClaim;
-
-    fn from_str(text: &str) -> Result<Self, UnknownClaim> {
-        Self::ALL.into_iter().find(|claim| claim.name() == text).ok_or(UnknownClaim)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no certificate has a claim of this name")]
-pub struct UnknownClaim;
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
 const MAX_TEXT_BYTES: usize = 1024;

@@ -170,7 +170,8 @@ impl Proof {
     }
 }
 
-const MAX_BODY: usize = 1 << 20;
+/// A certificate, a signature and some hashes.
+const MAX_BODY: usize = 64 << 10;
 const MAX_PROMISE: usize = 1024;
 const MAX_ID: usize = 64;
 /// A tree of 2^64 leaves needs no more.

@@ -34,6 +34,10 @@ impl Statement {
             return Ok(None);
         }
         let predicate = match members::text(&statement, "predicateType")? {
+            // It says little; what is larger only costs time.
+            COSIGN_SIGN if payload.len() > MAX_SIGN_BYTES => {
+                return Err(MemberFlaw::TooLarge { name: "payload", limit: MAX_SIGN_BYTES });
+            }
             COSIGN_SIGN => Predicate::CosignSign,
             _ => Predicate::Attestation,
         };
@@ -79,3 +83,4 @@ impl StatedSubject {
 const TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 const MAX_SUBJECTS: usize = 1024;
+const MAX_SIGN_BYTES: usize = 128 << 10;

@@ -90,8 +90,9 @@ fn key(name: &str) -> Signer {
 }
 
 fn keyless(form: Value) -> Signer {
+    let name = form.get("subject").or(form.get("subject_pattern")).unwrap().as_str().unwrap().to_owned();
     let keyless: Keyless = serde_json::from_value(form).unwrap();
-    signer(keyless.subject().text(), Credential::Keyless(keyless.clone()))
+    signer(&name, Credential::Keyless(keyless))
 }
 
 /// The signers of the private sigstore: a person and a workflow.

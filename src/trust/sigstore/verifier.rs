@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use super::{
     bundle::{Bundle, Signed, SignedBy},
     certificate::SignerCertificate,
-    entry::{Logged, Signatory},
+    entry::Signatory,
     rejection::SigstoreRejection,
-    root::{SigstoreRoot, Window},
+    root::SigstoreRoot,
     sct,
     statement::Predicate,
+    witnesses::Witnesses,
 };
 use crate::trust::{
     Credential, Evidence, Inconclusive, Outcome, Rejection, SignerId, Subject, TrustRoot, Verified,
     envelope::Claim,
     root::Standing,
-    timestamp::TimestampToken,
     verifier::{message::Message, signed_by},
 };
 
@@ -97,17 +97,6 @@ struct Verification<'a> {
     messages: Vec<Message<'a>>,
 }
 
-/// What a sigstore vouches for.
-#[derive(Debug, Default)]
-struct Witnesses {
-    /// The earliest, which is the least that any of them says of the signature's age.
-    times: Vec<Timestamp>,
-    logs: usize,
-    /// When the logs were to be believed that have an entry without a time of its own.
-    untimed: Vec<Window>,
-    links: Vec<String>,
-}
-
 impl Verification<'_> {
     fn by_key(&self) -> Outcome {
         let (mut rejection, mut not_held) = (None, false);
@@ -142,17 +131,16 @@ impl Verification<'_> {
     /// A key needs no witness, but one that was changed says that something is wrong. A witness that no
     /// root knows is as good as none.
     fn witnesses_of_key(&self, key: SignerId, message: &Message<'_>) -> Result<Witnesses, Failure> {
-        let by = Signatory::Key(key);
+        let (by, demands) = (Signatory::Key(key), self.root.demands());
         let mut best = Witnesses::default();
         for root in self.root.sigstore() {
             let mut witnesses = Witnesses::default();
-            self.logs(root, message, by, &mut witnesses)?;
-            self.timestamps(root, &mut witnesses)?;
+            witnesses.add_logs(self.bundle, root, (message, by), demands.inclusion_proof, self.now)?;
+            witnesses.add_timestamps(self.bundle, root)?;
             if witnesses.logs >= best.logs && witnesses.links.len() > best.links.len() {
                 best = witnesses;
             }
         }
-        let demands = self.root.demands();
         if demands.logs_for_keys && best.logs < demands.logs {
             return Err(SigstoreRejection::LogEntryMissing { needed: demands.logs, found: best.logs }.into());
         }
@@ -189,16 +177,17 @@ impl Verification<'_> {
             sct::verify(&certificate.certificate, &authority.public_key, &root.certificate_logs.known)?;
             witnesses.links.push("the certificate is in a certificate log of the trusted root".to_owned());
         }
-        self.logs(root, message, Signatory::Certificate(&certificate.der), &mut witnesses)?;
-        let needed = if root.logs.are_demanded { self.root.demands().logs } else { 0 };
+        let (by, demands) = (Signatory::Certificate(&certificate.der), self.root.demands());
+        witnesses.add_logs(self.bundle, root, (message, by), demands.inclusion_proof, self.now)?;
+        let needed = if root.logs.are_demanded { demands.logs } else { 0 };
         if witnesses.logs < needed {
             return Err(match self.bundle.entries.is_empty() {
                 false if witnesses.logs == 0 => SigstoreRejection::LogUnknown.into(),
                 _ => SigstoreRejection::LogEntryMissing { needed, found: witnesses.logs }.into(),
             });
         }
-        self.timestamps(root, &mut witnesses)?;
-        self.check_times(&witnesses, valid)?;
+        witnesses.add_timestamps(self.bundle, root)?;
+        witnesses.check_times(self.bundle, valid)?;
         let identity = &certificate.identity;
         let mut failure = None;
         for id in signers {
@@ -251,95 +240,6 @@ impl Verification<'_> {
         Err(failure)
     }
 
-    /// Counts the distinct logs of `root` that have the signature. Every entry must be about it, and every
-    /// entry of a known log must be true.
-    fn logs(
-        &self,
-        root: &SigstoreRoot,
-        message: &Message<'_>,
-        by: Signatory<'_>,
-        witnesses: &mut Witnesses,
-    ) -> Result<(), Failure> {
-        let dsse_payload = match &self.bundle.signed {
-            Signed::Statement { encoded, payload_bytes, .. } => Some(&encoded[encoded.len() - payload_bytes..]),
-            Signed::Blob { .. } | Signed::SimpleSigning(_) => None,
-        };
-        let logged = Logged { message, dsse_payload, signature: self.bundle.signature.bytes(), by };
-        let demands_proof = self.bundle.wants_proof || self.root.demands().inclusion_proof;
-        let mut counted = Vec::new();
-        for entry in &self.bundle.entries {
-            match entry.body.differs(&logged) {
-                Some(Ok(())) => {}
-                Some(Err(part)) => return Err(SigstoreRejection::LogEntryMismatch { part }.into()),
-                None => return Err(Failure::NotHeld),
-            }
-            let Some(log) = entry.log(&root.logs.known) else { continue };
-            let time = entry.verify(log, demands_proof, self.now)?;
-            if !counted.contains(&&log.id) {
-                counted.push(&log.id);
-            }
-            let shown = if entry.has_proof() { "has" } else { "promised" };
-            let since = time.map(|time| format!(" since {time}")).unwrap_or_default();
-            witnesses.links.push(format!("the log '{}' {shown} entry {}{since}", log.url, entry.index));
-            match time {
-                Some(time) => witnesses.times.push(time),
-                None => witnesses.untimed.push(log.valid),
-            }
-        }
-        witnesses.logs = counted.len();
-        Ok(())
-    }
-
-    /// Every timestamp by an authority of `root` must be true.
-    fn timestamps(&self, root: &SigstoreRoot, witnesses: &mut Witnesses) -> Result<(), Failure> {
-        if root.timestamp_authorities.is_empty() {
-            return Ok(());
-        }
-        for bytes in &self.bundle.timestamps {
-            let token = TimestampToken::parse(bytes).ok_or(SigstoreRejection::TimestampMalformed)?;
-            let named = root.timestamp_authorities.iter().filter(|authority| token.names(&authority.certificate));
-            let mut reason = None;
-            for authority in named {
-                if !token.is_over(self.bundle.signature.bytes()) {
-                    reason = Some(SigstoreRejection::TimestampMismatch);
-                } else if !token.is_by(&authority.key) {
-                    reason = Some(SigstoreRejection::TimestampInvalid);
-                } else if !authority.valid.contains(token.time()) {
-                    reason = Some(SigstoreRejection::TimestampTime { at: token.time() });
-                } else {
-                    witnesses.links.push(format!("a timestamp of {} by '{}'", token.time(), authority.url));
-                    witnesses.times.push(token.time());
-                    reason = None;
-                    break;
-                }
-            }
-            if let Some(reason) = reason {
-                return Err(reason.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// A certificate lives for minutes, so that it counts only at a time that somebody vouches for, and
-    /// at each such time.
-    fn check_times(&self, witnesses: &Witnesses, valid: Window) -> Result<(), SigstoreRejection> {
-        if witnesses.times.is_empty() {
-            return Err(match self.bundle.timestamps.is_empty() {
-                true => SigstoreRejection::TimeMissing,
-                false => SigstoreRejection::TimestampAuthorityUnknown,
-            });
-        }
-        for at in witnesses.times.iter().copied() {
-            if !valid.contains(at) {
-                return Err(SigstoreRejection::CertificateTime { at });
-            }
-            if witnesses.untimed.iter().any(|log| !log.contains(at)) {
-                return Err(SigstoreRejection::LogTime { at });
-            }
-        }
-        Ok(())
-    }
-
     fn verified(
         &self,
         id: SignerId,
@@ -354,7 +254,7 @@ impl Verification<'_> {
                 labels: self.labels(),
                 until,
                 evidence: Evidence {
-                    signed_at: witnesses.times.iter().min().copied(),
+                    signed_at: witnesses.earliest(),
                     links: [&[link], witnesses.links.as_slice()].concat(),
                 },
             }),
@@ -377,7 +277,7 @@ impl Verification<'_> {
 }
 
 /// Why a bundle did not verify.
-enum Failure {
+pub(super) enum Failure {
     Rejected(Rejection),
     NotHeld,
 }

@@ -79,3 +79,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_token_with_a_set_that_takes_long_to_sort_is_not_read() {
+    let (bytes, signature, certificate) = stamped();
+    let with_algorithms = |count: u32| {
+        let token = Response::from_der(&bytes).unwrap().token.unwrap();
+        let info: ContentInfo = token.decode_as().unwrap();
+        let mut data: SignedData = info.content.decode_as().unwrap();
+        for number in 1..count {
+            let oid = SHA256.push_arc(number).unwrap();
+            data.digest_algorithms.insert(AlgorithmIdentifierOwned { oid, parameters: None }).unwrap();
+        }
+        let content = Any::encode_from(&data).unwrap();
+        ContentInfo { content_type: SIGNED_DATA, content }.to_der().unwrap()
+    };
+    // Nobody signs what algorithms a token says to have used.
+    let token = TimestampToken::parse(&with_algorithms(32)).unwrap();
+    assert!(token.is_over(&signature) && token.is_by(&key_of(&certificate)));
+    assert!(TimestampToken::parse(&with_algorithms(33)).is_none());
+}

@@ -122,6 +122,33 @@ fn what_is_no_bundle_is_told_which_part_is_wrong() {
 }
 
 #[test]
+fn a_certificate_with_a_set_that_takes_long_to_sort_is_not_read() {
+    use x509_cert::{
+        Certificate,
+        attr::AttributeTypeAndValue,
+        der::{Any, Decode, Encode, Tag, asn1::ObjectIdentifier},
+        name::{RdnSequence, RelativeDistinguishedName},
+    };
+    let bundle = logged();
+    let der = STANDARD.decode(bundle["verificationMaterial"]["certificate"]["rawBytes"].as_str().unwrap()).unwrap();
+    let with_names = |count: u32| {
+        let mut certificate = Certificate::from_der(&der).unwrap();
+        let name = |number| AttributeTypeAndValue {
+            oid: ObjectIdentifier::new_unwrap("2.5.4").push_arc(number).unwrap(),
+            value: Any::new(Tag::Null, []).unwrap(),
+        };
+        let names = RelativeDistinguishedName::try_from((0..count).map(name).collect::<Vec<_>>()).unwrap();
+        certificate.tbs_certificate.subject = RdnSequence(vec![names]);
+        let mut bundle = bundle.clone();
+        let text = STANDARD.encode(certificate.to_der().unwrap());
+        set(&mut bundle, "/verificationMaterial/certificate/rawBytes", text.into());
+        flaw(bundle.to_string().as_bytes())
+    };
+    assert_eq!(with_names(32), None);
+    assert_eq!(with_names(33), Some(BundleFlaw::Certificate(CertificateFlaw::Encoding)));
+}
+
+#[test]
 fn what_is_no_trusted_root_is_told_why() {
     let good = json("trusted_root.json");
     let with = |pointer: &str, value: Value| {

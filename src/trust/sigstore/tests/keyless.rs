@@ -1,4 +1,4 @@
-use super::*;
+use super::{identity::Identity, *};
 
 fn form(value: Value) -> Result<Keyless, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())

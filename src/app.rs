@@ -149,7 +149,7 @@ impl Parts {
             .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Thread)?;
-        let trusted = Arc::new(Trusted::new(files, store.clone(), clock.clone())?);
+        let trusted = Arc::new(Trusted::new(files, config.sigstore, store.clone(), clock.clone())?);
         let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(metrics))?);
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));

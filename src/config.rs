@@ -21,7 +21,7 @@ use secrecy::SecretString;
 
 pub use self::error::{ConfigError, FileProblem, Origin, Shown};
 use self::{document::Document, environment::Environment};
-use crate::{policy::Level, registry::RegistryHosts, server, store, telemetry::LogLevel, upstream};
+use crate::{policy::Level, registry::RegistryHosts, server, store, telemetry::LogLevel, trust::Demands, upstream};
 
 /// Everything a process needs to know to serve.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub auth: Option<Basic>,
     pub policy_default: Level,
     pub trust_dir: PathBuf,
+    /// What evidence must come with a signature that a sigstore vouches for.
+    pub sigstore: Demands,
     /// How long a tag's digest is used without asking the upstream.
     pub metadata_max_age: MaxAge,
     /// How long a manifest held by digest is used without asking the upstream.

@@ -32,7 +32,8 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
     let writers: Vec<_> = writers.into_iter().map(|writer| thread::spawn(move || writer.run())).collect();
 
     let metrics = Metrics::new();
-    let trusted = Arc::new(Trusted::new(TrustFiles::read(&config.trust_dir)?, store.clone(), clock.clone())?);
+    let trusted =
+        Arc::new(Trusted::new(TrustFiles::read(&config.trust_dir)?, config.sigstore, store.clone(), clock.clone())?);
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
     let settings = Settings {
         policy: TrustPolicy::built_in(config.policy_default),

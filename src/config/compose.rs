@@ -20,6 +20,7 @@ use crate::{
     server::{self, Tls},
     store,
     telemetry::LogLevel,
+    trust::Demands,
 };
 
 /// Makes the one value that everything else is started with.
@@ -46,6 +47,7 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
         upstream: upstreams::compose(&merged, &document.upstreams)?,
         store: store::Config::new(data_dir),
         trust_dir,
+        sigstore: sigstore(&merged)?,
         warnings,
     })
 }
@@ -70,6 +72,18 @@ fn address(merged: &Merged) -> Result<SocketAddr, ConfigError> {
     let port_wins = merged.find("http.port").is_some_and(|port| port.by_environment || !addr.by_environment);
     let expected = "an address such as :8080, 127.0.0.1:8080 or [::1]:8080";
     addr.given.parse(addr.setting, expected, |text| value::address(text, port.filter(|_| port_wins)))
+}
+
+fn sigstore(merged: &Merged) -> Result<Demands, ConfigError> {
+    let switch = |path| merged.parsed(path, "true or false", value::switch);
+    let logs = merged.parsed("trust.sigstore.logs", "how many logs, from 1 to 4", value::logs)?;
+    let usual = Demands::default();
+    Ok(Demands {
+        logs: logs.unwrap_or(usual.logs),
+        inclusion_proof: switch("trust.sigstore.inclusionProof")?.unwrap_or(usual.inclusion_proof),
+        logs_for_keys: switch("trust.sigstore.logsForKeys")?.unwrap_or(usual.logs_for_keys),
+        ..usual
+    })
 }
 
 fn tls(merged: &Merged) -> Result<Option<Tls>, ConfigError> {

@@ -105,6 +105,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("policy.default", "POLICY_DEFAULT").never_empty(),
     Setting::new("policy.file", "POLICY_FILE").never_empty().not_yet(),
     Setting::new("trust.dir", TRUST_DIR),
+    Setting::new("trust.sigstore.logs", "SIGSTORE_LOGS").never_empty(),
+    Setting::new("trust.sigstore.inclusionProof", "SIGSTORE_INCLUSION_PROOF").never_empty(),
+    Setting::new("trust.sigstore.logsForKeys", "SIGSTORE_LOGS_FOR_KEYS").never_empty(),
 ];
 
 /// The keys of an entry of `upstreams`; paths like those of `SETTINGS`, below the entry.

@@ -33,6 +33,11 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && seconds <= MAX_SECONDS).then(|| Duration::from_secs(seconds))
 }
 
+/// Of how many logs a careful signer has the signature in, at most.
+pub(super) fn logs(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|logs| (1..=4).contains(logs))
+}
+
 /// Minutes, or `-1` for ever.
 pub(super) fn max_age(text: &str) -> Option<MaxAge> {
     if text == "-1" {

@@ -31,6 +31,7 @@ pub struct Trusted {
     clock: Clock,
     current: ArcSwap<TrustRoot>,
     changes: Changes,
+    demands: Demands,
     files: Mutex<Files>,
     /// Why the directory could not be read when it was last looked at.
     failure: Mutex<Option<String>>,
@@ -52,12 +53,13 @@ pub enum TrustedError {
 
 impl Trusted {
     /// The signers of files that were read, and of the store.
-    pub fn new(files: TrustFiles, store: Store, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(files: TrustFiles, demands: Demands, store: Store, clock: Clock) -> Result<Self, StoreError> {
         let trusted = Self {
             store,
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             changes: Changes::default(),
+            demands,
             files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
@@ -134,7 +136,7 @@ impl Trusted {
         tracing::info!(signers = signers.len(), "{} signers are trusted", signers.len());
         let has_keyless = signers.iter().any(|signer| matches!(signer.credential, Credential::Keyless(_)));
         let roots = read.sigstore_roots().unwrap_or_else(|| vec![self.shipped_root(has_keyless)]);
-        let root = TrustRoot::new(signers).with_sigstore(roots.into(), Demands::default());
+        let root = TrustRoot::new(signers).with_sigstore(roots.into(), self.demands);
         let (root, before) = (Arc::new(root), self.root());
         let changed = root.changed_since(&before);
         self.current.store(root);

@@ -116,7 +116,7 @@ fn files_are_verified_by_bundles_with_cosigns_flags() {
     let pattern =
         ["--certificate-identity-regexp", ".+@lab[.]example", "--certificate-oidc-issuer-regexp", "http://.+"];
     verify_blob("manifest.json", "blob/keyless-rekor1.json", &[&LAB[..], &pattern].concat()).unwrap();
-    let manifest = std::fs::read(format!("{}/tests/fixtures/sigstore/manifest.json", env!("CARGO_MANIFEST_DIR")));
+    let manifest = fs::read(format!("{}/tests/fixtures/sigstore/manifest.json", env!("CARGO_MANIFEST_DIR")));
     let digest = sig_repo::oci::Digest::sha256(&manifest.unwrap()).to_string();
     verify_blob(&digest, "blob/keyless-rekor2-tsa.json", &by_dev).unwrap();
 }

@@ -16,6 +16,7 @@ use sig_repo::{
     pull::{Judge, Puller, Settings, TrustFiles, Trusted},
     store::{self, Store},
     telemetry::{Metrics, Peer},
+    trust::Demands,
     upstream::{self, UpstreamConfig, Upstreams},
 };
 use tempfile::TempDir;
@@ -74,7 +75,13 @@ impl Setup {
         let (store, writers) = Store::open(&store::Config::new(directory.path().to_owned()), clock.clone()).unwrap();
         let writers = writers.into_iter().map(|writer| std::thread::spawn(move || writer.run())).collect();
         let trusted = Arc::new(
-            Trusted::new(TrustFiles::read(&trust_dir(&directory)).unwrap(), store.clone(), clock.clone()).unwrap(),
+            Trusted::new(
+                TrustFiles::read(&trust_dir(&directory)).unwrap(),
+                Demands::default(),
+                store.clone(),
+                clock.clone(),
+            )
+            .unwrap(),
         );
         let metrics = Metrics::default();
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));

@@ -15,6 +15,7 @@ use sig_repo::{
     policy::Level,
     server, store,
     telemetry::{LogLevel, TrustedProxies},
+    trust::Demands,
     upstream::{self, UpstreamConfig},
 };
 use tempfile::TempDir;
@@ -175,6 +176,7 @@ impl Mirror {
             policy_default: level,
             registry_hosts: registry_hosts.parse().unwrap(),
             trust_dir: self.trust_dir(),
+            sigstore: Demands::default(),
             metadata_max_age: MaxAge::For(metadata_max_age),
             content_max_age: MaxAge::Forever,
             log_level: LogLevel::Error,

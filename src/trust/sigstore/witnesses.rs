@@ -67,7 +67,8 @@ impl Witnesses {
         Ok(())
     }
 
-    /// Adds the timestamps by authorities of `root`, each of which must be true.
+    /// Adds the timestamps by authorities of `root`, each of which must be true. One by an authority that is
+    /// not listed says nothing: whoever would gain by it could as well leave it out.
     pub(super) fn add_timestamps(&mut self, bundle: &Bundle, root: &SigstoreRoot) -> Result<(), SigstoreRejection> {
         if root.timestamp_authorities.is_empty() {
             return Ok(());

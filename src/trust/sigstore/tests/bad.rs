@@ -115,7 +115,10 @@ fn a_keyless_bundle_with_one_thing_changed_is_refused_for_that_thing() {
             "time in the timestamp",
             |b| {
                 let stamp = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
-                replace(b, stamp, "2026", "2025");
+                change(b, stamp, |der| {
+                    let time = der.windows(2).position(|window| window == [0x18, 15]).unwrap();
+                    der[time + 2 + "YYY".len()] ^= 1;
+                });
             },
             SigstoreRejection::TimestampInvalid.into(),
         ),

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use sig_repo::{
     oci::Digest,
     trust::{
-        Annotations, Credential, Demands, Envelope, Outcome, PublicKey, Rejection, Signer, SignerOrigin, SigstoreRoot,
-        Subject, TrustRoot, verify,
+        Annotations, Credential, Demands, Envelope, NotationFiles, Outcome, PublicKey, Rejection, Signer, SignerOrigin,
+        SigstoreRoot, Subject, TrustRoot, verify,
     },
 };
 
@@ -150,6 +150,47 @@ fn sigstore(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// An envelope of notation, as it comes from the store, with a chain of three certificates; with the
+/// timestamp that its authority's chain is checked for.
+fn notation(criterion: &mut Criterion) {
+    let policy = |stores: &str| {
+        format!(
+            r#"{{"version":"1.0","trustPolicies":[{{"name":"release","registryScopes":["*"],"signatureVerification":
+            {{"level":"strict"}},"trustStores":[{stores}],"trustedIdentities":["*"]}}]}}"#
+        )
+    };
+    let root = |stores: &str| {
+        let policy = policy(stores);
+        let files = NotationFiles::read([
+            ("trustpolicy.json", policy.as_bytes()),
+            ("truststore/x509/ca/wabbit/ca.crt", include_bytes!("../tests/fixtures/notation/ca.crt")),
+            ("truststore/x509/tsa/stamps/tsa.crt", include_bytes!("../tests/fixtures/notation/tsa.crt")),
+        ]);
+        let signers = files.credentials.into_iter().map(|credential| Signer {
+            name: credential.name().to_owned(),
+            credential: Credential::Notation(credential),
+            ..signer(KEYS[0])
+        });
+        TrustRoot::new(signers.collect())
+    };
+    let made: Timestamp = include_str!("../tests/fixtures/notation/made").trim().parse().expect("a time");
+    let manifest: &[u8] = include_bytes!("../tests/fixtures/notation/manifest");
+    let digest = Digest::sha256(manifest);
+    let subject = Subject { digest: &digest, manifest: Some(manifest), repository: None };
+    let mut group = criterion.benchmark_group("notation");
+    for (name, stores, envelope) in NOTATION {
+        let root = root(stores);
+        let judge = |envelope: &[u8]| {
+            let envelope =
+                Envelope::recognise(envelope, None, &Annotations::new()).expect("the fixture is an envelope");
+            verify(&envelope, &subject, &root, made)
+        };
+        assert!(judge(envelope).is_verified(), "{name}");
+        group.bench_function(name, |bencher| bencher.iter(|| judge(black_box(envelope))));
+    }
+    group.finish();
+}
+
 fn signed(
     signing: &'static EcdsaSigningAlgorithm,
     verifying: &'static dyn VerificationAlgorithm,
@@ -165,5 +206,17 @@ const COSIGN_3_MANIFEST: &[u8] = include_bytes!("../tests/fixtures/sigstore/mani
 const KEYLESS: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.json");
 const KEYLESS_BLOB: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.txt");
 
-criterion_group!(benches, one_verification, no_trusted_key, sigstore);
+const NOTATION: [(&str, &str, &[u8]); 5] = [
+    ("ecdsa-p256 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.jws")),
+    ("ecdsa-p256 cose", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.cose")),
+    ("ecdsa-p521 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-521.jws")),
+    ("rsa-4096 cose", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/rsa-4096.cose")),
+    (
+        "ecdsa-p256 jws with a timestamp",
+        r#""ca:wabbit","tsa:stamps""#,
+        include_bytes!("../tests/fixtures/notation/timestamped.jws"),
+    ),
+];
+
+criterion_group!(benches, one_verification, no_trusted_key, sigstore, notation);
 criterion_main!(benches);

@@ -24,7 +24,7 @@ use crate::{
     server::{Health, Layers, Listener, ListenerError, Readiness},
     store::{Store, StoreError},
     telemetry::{Drain, Metrics},
-    upstream::{self, UpstreamSetupError, Upstreams},
+    upstream::{self, RevocationServices, UpstreamSetupError, Upstreams},
 };
 
 pub use self::explain::{Explanation, Refused, explain};
@@ -151,7 +151,8 @@ impl Parts {
             .map_err(StartError::Thread)?;
         let trusted = Arc::new(Trusted::new(files, config.sigstore, store.clone(), clock.clone())?);
         let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(metrics))?);
-        let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
+        let services = RevocationServices::new(&config.revocation_hosts, clock.clone());
+        let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
         let (puller, searches) = Puller::new(
             settings(config),

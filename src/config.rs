@@ -18,6 +18,7 @@ mod value;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
+use url::Url;
 
 pub use self::error::{ConfigError, FileProblem, Origin, Shown};
 use self::{document::Document, environment::Environment};
@@ -38,6 +39,8 @@ pub struct Config {
     pub trust_dir: PathBuf,
     /// What evidence must come with a signature that a sigstore vouches for.
     pub sigstore: Demands,
+    /// Services that say whether certificates were revoked and lie on networks of our own.
+    pub revocation_hosts: Vec<Url>,
     /// How long a tag's digest is used without asking the upstream.
     pub metadata_max_age: MaxAge,
     /// How long a manifest held by digest is used without asking the upstream.

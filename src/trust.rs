@@ -12,6 +12,7 @@ mod envelope;
 mod fixtures;
 mod integers;
 mod key;
+mod notation;
 mod openpgp;
 mod outcome;
 mod root;
@@ -26,6 +27,11 @@ pub use self::envelope::{
     MAX_SIGNATURE_BYTES, UnknownFormat,
 };
 pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
+pub use self::notation::{
+    AttributeFlaw, ChainFlaw, IdentityFlaw, MAX_CRL_BYTES, MAX_OCSP_BYTES, NotationCredential, NotationFileProblem,
+    NotationFiles, NotationFlaw, NotationRejection, PolicyError, PolicyProblem, RevocationCheck, RevocationFlaw,
+    RevocationId, Revocations, SchemeError, Status, StoreFlaw, TimestampFlaw,
+};
 pub use self::openpgp::{Fingerprint, OpenPgpFlaw, OpenPgpKey, OpenPgpKeyError, OpenPgpRejection};
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
@@ -35,4 +41,4 @@ pub use self::sigstore::{
     BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,
     SigstoreRejection, SigstoreRoot, SigstoreRootError,
 };
-pub use self::verifier::{Subject, verify};
+pub use self::verifier::{Subject, revocation_checks, verify};

@@ -16,6 +16,7 @@ mod error;
 mod flights;
 mod presets;
 mod redirects;
+mod revocation;
 mod tls;
 mod tokens;
 mod transport;
@@ -43,6 +44,7 @@ pub use self::answers::{BlobAnswer, FetchedManifest, ReferrersAnswer, TagsAnswer
 pub use self::body::UpstreamBody;
 pub use self::client::Upstream;
 pub use self::error::{Phase, RealmRefusal, RedirectRefusal, UpstreamError};
+pub use self::revocation::RevocationServices;
 
 /// What the registries are and how patient we are with them.
 #[derive(Debug, Clone)]

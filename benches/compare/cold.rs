@@ -12,7 +12,7 @@ use sig_repo::{
     pull::{Ask, Asker, Judge, Puller, Settings, TrustFiles, Trusted},
     store::Store,
     telemetry::Metrics,
-    upstream::Upstreams,
+    upstream::{RevocationServices, Upstreams},
 };
 
 use crate::{
@@ -34,7 +34,8 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
     let metrics = Metrics::new();
     let trusted =
         Arc::new(Trusted::new(TrustFiles::read(&config.trust_dir)?, config.sigstore, store.clone(), clock.clone())?);
-    let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
+    let services = RevocationServices::new(&[], clock.clone());
+    let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
     let settings = Settings {
         policy: TrustPolicy::built_in(config.policy_default),
         preview_ttl: config.preview.ttl,

@@ -48,6 +48,7 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
         store: store::Config::new(data_dir),
         trust_dir,
         sigstore: sigstore(&merged)?,
+        revocation_hosts: merged.parsed("trust.revocationHosts", REVOCATION_HOSTS, value::urls)?.unwrap_or_default(),
         warnings,
     })
 }
@@ -148,5 +149,6 @@ const DEFAULT_DATA_DIR: &str = "/data";
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_TTL: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_REMOVE_AFTER: Duration = Duration::from_secs(86_400);
+const REVOCATION_HOSTS: &str = "URLs such as http://ocsp.example.internal:8080, separated by commas";
 const REGISTRY_HOSTS: &str = "host names such as registry.example:5000, separated by commas";
 const DURATION: &str = "a duration such as 7d, 30h, 15m or 90s, or 0";

@@ -108,6 +108,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("trust.sigstore.logs", "SIGSTORE_LOGS").never_empty(),
     Setting::new("trust.sigstore.inclusionProof", "SIGSTORE_INCLUSION_PROOF").never_empty(),
     Setting::new("trust.sigstore.logsForKeys", "SIGSTORE_LOGS_FOR_KEYS").never_empty(),
+    Setting::new("trust.revocationHosts", "REVOCATION_HOSTS").list(),
 ];
 
 /// The keys of an entry of `upstreams`; paths like those of `SETTINGS`, below the entry.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use url::Url;
 
 use super::MaxAge;
 use crate::telemetry::TrustedProxies;
@@ -84,6 +85,16 @@ pub(super) fn networks(text: &str) -> Option<TrustedProxies> {
         Err(_) => entry.parse().ok(),
     });
     networks.collect::<Option<Vec<_>>>().map(TrustedProxies::new)
+}
+
+/// Those of http and https, without user and password.
+pub(super) fn urls(text: &str) -> Option<Vec<Url>> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let is_plain = |url: &Url| {
+        let has_scheme = matches!(url.scheme(), "http" | "https");
+        has_scheme && url.host().is_some() && url.username().is_empty() && url.password().is_none()
+    };
+    entries.map(|entry| entry.parse().ok().filter(is_plain)).collect()
 }
 
 fn unsigned(text: &str) -> Option<u64> {

@@ -20,7 +20,11 @@ use crate::{
     policy::Finding,
     store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
     telemetry::Metrics,
-    trust::{self, Annotations, Envelope, EnvelopeError, Format, Inconclusive, Outcome, Rejection, Subject, TrustRoot},
+    trust::{
+        self, Annotations, Envelope, EnvelopeError, Format, Inconclusive, Outcome, Rejection, RevocationCheck, Subject,
+        TrustRoot,
+    },
+    upstream::RevocationServices,
 };
 
 use super::trusted::{Reliance, Trusted};
@@ -39,6 +43,7 @@ const CACHED_RECORDS: usize = 16_384;
 pub struct Judge {
     store: Store,
     trusted: Arc<Trusted>,
+    services: RevocationServices,
     clock: Clock,
     metrics: Metrics,
     /// Bounds the threads that verify: the work is CPU alone.
@@ -108,11 +113,18 @@ struct Candidate {
 }
 
 impl Judge {
-    pub fn new(store: Store, trusted: Arc<Trusted>, clock: Clock, metrics: Metrics) -> Self {
+    pub fn new(
+        store: Store,
+        trusted: Arc<Trusted>,
+        services: RevocationServices,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             store,
             trusted,
+            services,
             clock,
             metrics,
             pool: Semaphore::new(threads),
@@ -204,25 +216,13 @@ impl Judge {
         signed: Signed,
         manifest: Option<Bytes>,
     ) -> (Outcome, Vec<Identity>) {
-        let root = self.trusted.root();
-        let now = self.clock.now();
-        self.in_pool(move || match signed.recognise() {
-            Ok(envelope) => {
-                let (manifest, repository) = (manifest.as_deref(), repository.as_ref());
-                let subject = Subject { digest: &digest, manifest, repository };
-                let outcome = trust::verify(&envelope, &subject, &root, now);
-                let identities = identities(&digest, envelope.normalised_hash(), &outcome);
-                (outcome, identities)
-            }
-            Err(error) => {
-                let outcome = Outcome::Rejected(Rejection::from(&error));
-                let raw = Digest::sha256(&signed.signature);
-                let hash = raw.as_bytes().try_into().expect("SHA-256 has 32 bytes");
-                (outcome.clone(), identities(&digest, hash, &outcome))
-            }
-        })
-        .await
-        .unwrap_or((Outcome::Unknown(Inconclusive::BudgetSpent), Vec::new()))
+        let hash = Digest::sha256(&signed.signature).as_bytes().try_into().expect("SHA-256 has 32 bytes");
+        let asked = Question { digest, repository, manifest, signed: vec![signed] };
+        let Some([answer]) = self.answers(asked).await.and_then(|answers| <[_; 1]>::try_from(answers).ok()) else {
+            return (inconclusive(), Vec::new());
+        };
+        let identities = identities(&digest, answer.hash.unwrap_or(hash), &answer.outcome);
+        (answer.outcome, identities)
     }
 
     /// The next instant at which one of these, or a signer they rest on, may be worth something else.
@@ -241,28 +241,45 @@ impl Judge {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
-        let root = self.trusted.root();
-        let (now, clock) = (self.clock.now(), self.clock.clone());
-        let unjudged: Vec<_> = candidates.iter().map(|candidate| candidate.judged(inconclusive())).collect();
-        let judged = self
-            .in_pool(move || {
-                let deadline = clock.instant() + IMAGE_BUDGET;
-                let (manifest, repository) = (manifest.as_deref(), repository.as_ref());
-                let subject = Subject { digest: &digest, manifest, repository };
-                candidates
-                    .into_iter()
-                    .map(|candidate| candidate.verify(&subject, &root, now, deadline, &clock))
-                    .collect::<Vec<_>>()
-            })
-            .await;
+        let now = self.clock.now();
+        let (judged, signed): (Vec<_>, Vec<_>) = candidates.into_iter().map(Candidate::unjudged).unzip();
         // A verifier that panicked has told nothing about any of them.
-        let Some(judged) = judged else { return Ok(unjudged) };
+        let Some(answers) = self.answers(Question { digest, repository, manifest, signed }).await else {
+            return Ok(judged);
+        };
         let mut signatures = Vec::with_capacity(judged.len());
-        for (mut judged, hash) in judged {
-            self.apply_identity(&digest, hash, &mut judged, now).await?;
+        for (mut judged, answer) in judged.into_iter().zip(answers) {
+            judged.outcome = answer.outcome;
+            self.apply_identity(&digest, answer.hash.unwrap_or_default(), &mut judged, now).await?;
             signatures.push(judged);
         }
         Ok(signatures)
+    }
+
+    /// Looks at each signature, and once more where somebody who was asked about a certificate answered.
+    async fn answers(&self, question: Question) -> Option<Vec<Answer>> {
+        let question = Arc::new(question);
+        let answers = self.look(&question).await?;
+        let checks: Vec<_> = answers.iter().flat_map(|answer| &answer.checks).cloned().collect();
+        if checks.is_empty() {
+            return Some(answers);
+        }
+        let learnt = self.services.ask(checks).await;
+        if learnt.is_empty() {
+            return Some(answers);
+        }
+        self.trusted.learn(learnt);
+        self.look(&question).await
+    }
+
+    async fn look(&self, question: &Arc<Question>) -> Option<Vec<Answer>> {
+        let (question, root) = (Arc::clone(question), self.trusted.root());
+        let (now, clock) = (self.clock.now(), self.clock.clone());
+        self.in_pool(move || {
+            let deadline = clock.instant() + IMAGE_BUDGET;
+            question.signed.iter().map(|signed| question.answer(signed, &root, now, deadline, &clock)).collect()
+        })
+        .await
     }
 
     /// Labels and encodings make no new signature: the same one withdrawn elsewhere is withdrawn,
@@ -426,25 +443,50 @@ impl Candidate {
         }
     }
 
-    fn judged(&self, outcome: Outcome) -> Judged {
-        Judged { origin: self.origin.clone(), outcome, first_seen: self.first_seen, expires_at: self.expires_at }
+    /// What is known before it was looked at, and what there is to look at.
+    fn unjudged(self) -> (Judged, Signed) {
+        let Self { origin, signed, first_seen, expires_at, verified_before: _ } = self;
+        (Judged { origin, outcome: inconclusive(), first_seen, expires_at }, signed)
     }
+}
 
-    fn verify(
-        self,
-        subject: &Subject<'_>,
-        root: &TrustRoot,
-        now: Timestamp,
-        deadline: Instant,
-        clock: &Clock,
-    ) -> (Judged, [u8; 32]) {
+/// Signatures of one image, to be looked at.
+struct Question {
+    digest: Digest,
+    repository: Option<Repository>,
+    manifest: Option<Bytes>,
+    signed: Vec<Signed>,
+}
+
+struct Answer {
+    outcome: Outcome,
+    /// None: it is no envelope, or was not looked at.
+    hash: Option<[u8; 32]>,
+    /// What has to be asked before more can be said.
+    checks: Vec<RevocationCheck>,
+}
+
+impl Question {
+    fn answer(&self, signed: &Signed, root: &TrustRoot, now: Timestamp, deadline: Instant, clock: &Clock) -> Answer {
         if clock.instant() >= deadline {
-            return (self.judged(inconclusive()), [0; 32]);
+            return Answer { outcome: inconclusive(), hash: None, checks: Vec::new() };
         }
-        match self.signed.recognise() {
-            Ok(envelope) => (self.judged(trust::verify(&envelope, subject, root, now)), envelope.normalised_hash()),
-            Err(error) => (self.judged(Outcome::Rejected(Rejection::from(&error))), [0; 32]),
-        }
+        let envelope = match signed.recognise() {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                return Answer { outcome: Outcome::Rejected(Rejection::from(&error)), hash: None, checks: Vec::new() };
+            }
+        };
+        let (manifest, repository) = (self.manifest.as_deref(), self.repository.as_ref());
+        let subject = Subject { digest: &self.digest, manifest, repository };
+        let outcome = trust::verify(&envelope, &subject, root, now);
+        let checks = match outcome {
+            Outcome::Unknown(Inconclusive::RevocationUnknown) => {
+                trust::revocation_checks(&envelope, &subject, root, now)
+            }
+            Outcome::Verified(_) | Outcome::Rejected(_) | Outcome::Unknown(_) => Vec::new(),
+        };
+        Answer { outcome, hash: Some(envelope.normalised_hash()), checks }
     }
 }
 
@@ -457,7 +499,7 @@ fn inconclusive() -> Outcome {
 pub fn identities(digest: &Digest, normalised: [u8; 32], outcome: &Outcome) -> Vec<Identity> {
     let mut identities = vec![identity(b"signature", digest, &[&normalised])];
     if let Outcome::Verified(verified) = outcome {
-        identities.push(identity(b"verified", digest, &[verified.signer.id.as_bytes(), &verified.payload_hash]));
+        identities.push(identity(b"verified", digest, &[&verified.identity, &verified.payload_hash]));
     }
     identities
 }

@@ -5,6 +5,7 @@
 //! systems) and costs a directory listing.
 
 mod files;
+mod notation;
 mod reliance;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use crate::{
     clock::Clock,
     store::{SignerRow, Store, StoreError},
-    trust::{Credential, Demands, Signer, SignerOrigin, SigstoreRoot, TrustRoot},
+    trust::{Credential, Demands, RevocationId, Signer, SignerOrigin, SigstoreRoot, Status, TrustRoot},
 };
 
 pub use self::files::{TrustFiles, TrustFilesError};
@@ -92,6 +93,14 @@ impl Trusted {
         Ok(())
     }
 
+    /// Takes over what was answered about certificates: the signers are who they were.
+    pub(super) fn learn(&self, answers: impl IntoIterator<Item = (RevocationId, Status)>) {
+        let _files = self.files.lock();
+        let root = self.root();
+        let known = root.revocations().with(answers, self.clock.now());
+        self.current.store(Arc::new(TrustRoot::clone(&root).with_revocations(Arc::new(known))));
+    }
+
     /// What does not work as it should, in one line.
     pub fn degraded(&self) -> Option<String> {
         self.failure.lock().clone()
@@ -137,7 +146,8 @@ impl Trusted {
         let has_keyless = signers.iter().any(|signer| matches!(signer.credential, Credential::Keyless(_)));
         let roots = read.sigstore_roots().unwrap_or_else(|| vec![self.shipped_root(has_keyless)]);
         let root = TrustRoot::new(signers).with_sigstore(roots.into(), self.demands);
-        let (root, before) = (Arc::new(root), self.root());
+        let before = self.root();
+        let root = Arc::new(root.with_revocations(before.revocations().clone()));
         let changed = root.changed_since(&before);
         self.current.store(root);
         if !changed.is_empty() {

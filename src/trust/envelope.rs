@@ -11,7 +11,10 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-use super::sigstore::{self, BundleFlaw};
+use super::{
+    notation::{self, NotationFlaw},
+    sigstore::{self, BundleFlaw},
+};
 
 pub use self::strict_json::JsonFlaw;
 pub(super) use self::{
@@ -68,6 +71,7 @@ pub(super) enum Content {
     Detached(Detached),
     OpenPgp(SignedMessage),
     Sigstore(Box<sigstore::Bundle>),
+    Notation(Box<notation::Envelope>),
 }
 
 /// A signature by one key, and nothing that says which.
@@ -117,6 +121,8 @@ pub enum Flaw {
     Bundle(BundleFlaw),
     #[error("what stands beside the signature is not what cosign puts there: {0}")]
     Evidence(BundleFlaw),
+    #[error("not an envelope of the Notary Project: {0}")]
+    Notation(#[from] NotationFlaw),
 }
 
 impl Envelope {
@@ -174,7 +180,9 @@ impl Envelope {
                 let normalised_hash = bundle.normalised_hash();
                 Ok(Self { content: Content::Sigstore(Box::new(bundle)), normalised_hash })
             }
-            Format::OpenPgp if payload.is_some() => Err(Flaw::PayloadBeside.into()),
+            Format::OpenPgp | Format::NotationJws | Format::NotationCose if payload.is_some() => {
+                Err(Flaw::PayloadBeside.into())
+            }
             Format::OpenPgp => {
                 let message = SignedMessage::parse(signature)?;
                 let mut hasher = Context::new(&SHA256);
@@ -182,8 +190,17 @@ impl Envelope {
                 let normalised_hash = finished(hasher);
                 Ok(Self { content: Content::OpenPgp(message), normalised_hash })
             }
-            format => Err(EnvelopeError::Unsupported { format }),
+            Format::NotationJws => Ok(Self::notation(notation::Envelope::jws(signature).map_err(Flaw::from)?)),
+            Format::NotationCose => Ok(Self::notation(notation::Envelope::cose(signature).map_err(Flaw::from)?)),
+            Format::Dsse => Err(EnvelopeError::Unsupported { format }),
         }
+    }
+
+    fn notation(envelope: notation::Envelope) -> Self {
+        let mut hasher = Context::new(&SHA256);
+        envelope.normalise_into(&mut hasher);
+        let normalised_hash = finished(hasher);
+        Self { content: Content::Notation(Box::new(envelope)), normalised_hash }
     }
 
     pub fn format(&self) -> Format {
@@ -192,13 +209,14 @@ impl Envelope {
             Content::Detached(Detached { payload: None, .. }) => Format::Raw,
             Content::OpenPgp(_) => Format::OpenPgp,
             Content::Sigstore(bundle) => bundle.format(),
+            Content::Notation(envelope) => envelope.format(),
         }
     }
 
     /// Whether it says something of an image other than that somebody signed it.
     pub fn is_attestation(&self) -> bool {
         match &self.content {
-            Content::Detached(_) | Content::OpenPgp(_) => false,
+            Content::Detached(_) | Content::OpenPgp(_) | Content::Notation(_) => false,
             Content::Sigstore(bundle) => bundle.is_attestation(),
         }
     }

@@ -182,6 +182,17 @@ impl PublicKey {
         }
     }
 
+    /// RSA with PSS, the hash's length of salt.
+    pub(super) fn verifies_pss(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+        let spki = SubjectPublicKeyInfoRef::from_der(&self.0.der).ok();
+        match (self.0.algorithm, spki.and_then(|spki| spki.subject_public_key.as_bytes())) {
+            (Algorithm::Rsa { .. }, Some(key)) => {
+                signature::UnparsedPublicKey::new(RSA_PSS[hash as usize], key).verify(message, signature).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn verifies_ed25519(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0.material {
             Material::Ed25519 { pure, .. } => pure.verify_sig(message, signature).is_ok(),
@@ -197,6 +208,20 @@ impl PublicKey {
             }
             (Material::Hashing(_), _) | (_, Err(_)) => false,
         }
+    }
+}
+
+impl Hash {
+    pub(super) fn algorithm(self) -> &'static aws_lc_rs::digest::Algorithm {
+        match self {
+            Self::Sha256 => &aws_lc_rs::digest::SHA256,
+            Self::Sha384 => &aws_lc_rs::digest::SHA384,
+            Self::Sha512 => &aws_lc_rs::digest::SHA512,
+        }
+    }
+
+    pub(super) fn of(self, message: &[u8]) -> Hashed {
+        aws_lc_rs::digest::digest(self.algorithm(), message)
     }
 }
 
@@ -283,6 +308,9 @@ const RSA: [&dyn VerificationAlgorithm; 3] = [
     &signature::RSA_PKCS1_2048_8192_SHA384,
     &signature::RSA_PKCS1_2048_8192_SHA512,
 ];
+
+const RSA_PSS: [&dyn VerificationAlgorithm; 3] =
+    [&signature::RSA_PSS_2048_8192_SHA256, &signature::RSA_PSS_2048_8192_SHA384, &signature::RSA_PSS_2048_8192_SHA512];
 
 pub(super) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 pub(super) const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{EnvelopeError, Format, OpenPgpRejection, SignerIdentity, SigstoreRejection};
+use super::{EnvelopeError, Format, NotationRejection, OpenPgpRejection, SignerIdentity, SigstoreRejection};
 use crate::oci::{Digest, Repository};
 
 /// What looking at one signature found. "Could not tell" is never served as either of the others.
@@ -16,13 +16,16 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub signer: SignerIdentity,
+    /// Stands for whoever made the signature: of a key its signer's id, else who the evidence says it was.
+    /// Two signatures of one identity count once.
+    pub identity: [u8; 32],
     /// SHA-256 that stands for what was signed, the same for every signature of one key over the same
     /// bytes: of the payload or the digest string; for the manifest the image's own sha256 digest, or
     /// the SHA-256 of its sha512 digest's bytes, so that it does not depend on the manifest being held.
     pub payload_hash: [u8; 32],
     /// The strings in the payload's `optional`: labels that the signature covers.
     pub labels: BTreeMap<String, String>,
-    /// The first instant at which this signer no longer counts.
+    /// The first instant at which this signature may no longer count.
     pub until: Option<Timestamp>,
     pub evidence: Evidence,
 }
@@ -59,6 +62,8 @@ pub enum Rejection {
     SignerNotYetValid { name: String, from: Timestamp },
     #[error("the signer '{name}' expired at {since}")]
     SignerExpired { name: String, since: Timestamp },
+    #[error("{0}")]
+    Notation(#[from] NotationRejection),
     #[error("the signature has expired")]
     Expired,
     #[error("the signature was withdrawn")]
@@ -74,6 +79,8 @@ pub enum Inconclusive {
     ManifestNotHeld,
     #[error("the time for verifying signatures of this image is spent")]
     BudgetSpent,
+    #[error("whether the signer's certificates were revoked could not be asked")]
+    RevocationUnknown,
     #[error("the upstream registry did not answer")]
     UpstreamFailed,
     #[error("the signature store did not answer")]
@@ -142,6 +149,7 @@ impl Rejection {
             Self::SignerRevoked { .. } => "signer-revoked",
             Self::SignerNotYetValid { .. } => "signer-not-yet-valid",
             Self::SignerExpired { .. } => "signer-expired",
+            Self::Notation(rejection) => rejection.code(),
             Self::Expired => "expired",
             Self::Withdrawn => "withdrawn",
             Self::Sigstore(rejection) => rejection.code(),
@@ -161,12 +169,14 @@ impl From<&EnvelopeError> for Rejection {
 
 impl Inconclusive {
     /// Every code there is, for whoever documents them.
-    pub const CODES: [&'static str; 4] = ["manifest-not-held", "verifier-budget", "upstream-failed", "store-failed"];
+    pub const CODES: [&'static str; 5] =
+        ["manifest-not-held", "verifier-budget", "revocation-unknown", "upstream-failed", "store-failed"];
 
     pub fn code(self) -> &'static str {
         match self {
             Self::ManifestNotHeld => "manifest-not-held",
             Self::BudgetSpent => "verifier-budget",
+            Self::RevocationUnknown => "revocation-unknown",
             Self::UpstreamFailed => "upstream-failed",
             Self::StoreFailed => "store-failed",
         }

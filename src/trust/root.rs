@@ -8,7 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Credential, Demands, OpenPgpKey, PublicKey, Rejection, Signer, SignerId, SignerIdentity, SigstoreRoot};
+use super::{
+    Credential, Demands, OpenPgpKey, PublicKey, Rejection, Revocations, Signer, SignerId, SignerIdentity, SigstoreRoot,
+};
 
 /// Whom we believe at some moment: immutable, replaced whole.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +20,8 @@ pub struct TrustRoot {
     holders: BTreeMap<SignerId, Vec<usize>>,
     sigstore: Arc<[SigstoreRoot]>,
     demands: Demands,
+    /// What is known of the revocation of certificates.
+    revocations: Arc<Revocations>,
 }
 
 /// What a credential is worth at an instant.
@@ -39,6 +43,15 @@ impl TrustRoot {
     /// The same, with the sigstores whose word counts and what is demanded of them.
     pub fn with_sigstore(self, sigstore: Arc<[SigstoreRoot]>, demands: Demands) -> Self {
         Self { sigstore, demands, ..self }
+    }
+
+    /// The same signers, with what is known of revocation.
+    pub fn with_revocations(self, revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..self }
+    }
+
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     pub fn signers(&self) -> &[Signer] {
@@ -80,7 +93,7 @@ impl TrustRoot {
     pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.credentials().filter_map(|credential| match credential {
             Credential::PublicKey(key) => Some(key),
-            Credential::OpenPgp(_) | Credential::Keyless(_) => None,
+            Credential::OpenPgp(_) | Credential::Keyless(_) | Credential::Notation(_) => None,
         })
     }
 
@@ -96,7 +109,7 @@ impl TrustRoot {
     pub(super) fn openpgp_keys(&self) -> impl Iterator<Item = &OpenPgpKey> {
         self.signers.iter().filter_map(|signer| match &signer.credential {
             Credential::OpenPgp(key) => Some(key),
-            Credential::PublicKey(_) | Credential::Keyless(_) => None,
+            Credential::PublicKey(_) | Credential::Keyless(_) | Credential::Notation(_) => None,
         })
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Keyless, OpenPgpKey, PublicKey};
+use super::{Keyless, NotationCredential, OpenPgpKey, PublicKey};
 
 /// Someone we believe, under the name and within the times that whoever added them gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub enum Credential {
     #[serde(rename = "openpgp")]
     OpenPgp(OpenPgpKey),
     Keyless(Keyless),
+    Notation(NotationCredential),
 }
 
 /// Why something is not a credential; nothing of what was given is repeated.
@@ -72,7 +73,7 @@ impl Signer {
 
 impl Credential {
     /// The kinds, by the names of the members that hold them.
-    pub const KINDS: [&'static str; 3] = ["public_key", "openpgp", "keyless"];
+    pub const KINDS: [&'static str; 4] = ["public_key", "openpgp", "keyless", "notation"];
 
     /// Reads what stands in the member of one of these names.
     pub fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
@@ -96,6 +97,7 @@ impl Credential {
             Self::PublicKey(_) => Self::KINDS[0],
             Self::OpenPgp(_) => Self::KINDS[1],
             Self::Keyless(_) => Self::KINDS[2],
+            Self::Notation(_) => Self::KINDS[3],
         }
     }
 
@@ -104,13 +106,14 @@ impl Credential {
             Self::PublicKey(key) => key.id(),
             Self::OpenPgp(key) => key.id(),
             Self::Keyless(keyless) => SignerId::of(&keyless.canonical()),
+            Self::Notation(statement) => SignerId::of(&statement.canonical()),
         }
     }
 
     /// The name that its own tools have for it; for a key the id, as openssl prints it.
     pub fn fingerprint(&self) -> String {
         match self {
-            Self::PublicKey(_) => {
+            Self::PublicKey(_) | Self::Notation(_) => {
                 self.id().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
             }
             Self::OpenPgp(key) => key.fingerprint().to_string(),
@@ -123,14 +126,14 @@ impl Credential {
         match self {
             Self::PublicKey(key) => Some(key.algorithm()),
             Self::OpenPgp(key) => Some(key.algorithm()),
-            Self::Keyless(_) => None,
+            Self::Keyless(_) | Self::Notation(_) => None,
         }
     }
 
     /// The first instant after `after` at which the credential itself begins or ceases to count.
     pub(super) fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
         match self {
-            Self::PublicKey(_) | Self::Keyless(_) => None,
+            Self::PublicKey(_) | Self::Keyless(_) | Self::Notation(_) => None,
             Self::OpenPgp(key) => key.next_change(after),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sig_repo::trust::{Inconclusive, OpenPgpRejection, Rejection, SigstoreRejection};
+use sig_repo::trust::{Inconclusive, NotationRejection, OpenPgpRejection, Rejection, SigstoreRejection};
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -30,8 +30,8 @@ fn the_readme_shows_the_compose_file() {
 #[test]
 fn the_readme_explains_every_reason() {
     let readme = read("README.md");
-    let codes = Rejection::CODES.iter().chain(&OpenPgpRejection::CODES).chain(&SigstoreRejection::CODES);
-    for code in codes.chain(&Inconclusive::CODES) {
+    let of_formats = OpenPgpRejection::CODES.iter().chain(&SigstoreRejection::CODES).chain(&NotationRejection::CODES);
+    for code in Rejection::CODES.iter().chain(of_formats).chain(&Inconclusive::CODES) {
         assert!(readme.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{code}`"))), "{code}");
     }
 }

@@ -15,6 +15,7 @@ mod expiry;
 mod faces;
 mod layers;
 mod lying_upstream;
+mod notation;
 mod openapi;
 mod pitfalls;
 mod pull;

@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
+use super::notation::{NAMES, NotationDirectory};
 use crate::trust::{
     Credential, KeyError, OpenPgpKey, OpenPgpKeyError, PublicKey, SignerDocument, SignerDocumentError, SigstoreRoot,
     SigstoreRootError,
@@ -17,7 +18,7 @@ use crate::trust::{
 /// pictures and what others say of them have more.
 const MAX_FILE_BYTES: u64 = 256 << 10;
 
-const MAX_FILES: usize = 1024;
+pub(super) const MAX_FILES: usize = 1024;
 
 /// What `TRUST_DIR` holds, as last read. A file that did not change is not read again, so one that
 /// only root may read is read once, before root is given up.
@@ -25,6 +26,7 @@ const MAX_FILES: usize = 1024;
 pub struct TrustFiles {
     directory: PathBuf,
     files: Vec<TrustFile>,
+    notation: NotationDirectory,
 }
 
 #[derive(Debug, Clone)]
@@ -46,8 +48,8 @@ enum Content {
 
 /// What tells a file from the one that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
+pub(super) struct Stamp {
+    pub(super) path: PathBuf,
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
@@ -62,15 +64,15 @@ pub struct TrustFilesError {
 
 /// Why nobody is trusted for a file of the directory.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("only *.pub, *.pem, *.json, and of OpenPGP *.asc and *.gpg files are read")]
     Name,
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("a link that leads out of the directory is not followed")]
     LinkOut,
-    #[error("not a file of at most {MAX_FILE_BYTES} bytes")]
-    NoFile,
+    #[error("not a file of at most {most} bytes")]
+    NoFile { most: u64 },
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -84,7 +86,8 @@ enum Problem {
 impl TrustFiles {
     /// Reads a directory. One that does not exist yet is empty.
     pub fn read(directory: &Path) -> Result<Self, TrustFilesError> {
-        let mut files = Self { directory: directory.to_owned(), files: Vec::new() };
+        let mut files =
+            Self { directory: directory.to_owned(), files: Vec::new(), notation: NotationDirectory::default() };
         files.update()?;
         Ok(files)
     }
@@ -93,8 +96,9 @@ impl TrustFiles {
     /// was known as it was.
     pub fn update(&mut self) -> Result<bool, TrustFilesError> {
         let stamps = list(&self.directory)?;
+        let notation = self.notation.update(&self.directory)?;
         if stamps.iter().eq(self.files.iter().map(|file| &file.stamp)) {
-            return Ok(false);
+            return Ok(notation);
         }
         let files = stamps.into_iter().map(|stamp| match self.files.iter().find(|file| file.stamp == stamp) {
             Some(known) => known.clone(),
@@ -106,14 +110,16 @@ impl TrustFiles {
 
     /// The signers, each under its name or the stem of its file's.
     pub fn signers(&self) -> impl Iterator<Item = (String, &SignerDocument)> {
-        self.files.iter().flat_map(|file| {
+        let of_files = self.files.iter().flat_map(|file| {
             let signers = match &file.content {
                 Content::Signers(signers) => signers.as_slice(),
                 Content::SigstoreRoot(_) | Content::Nothing { .. } => &[],
             };
             let stem = || file.stamp.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             signers.iter().map(move |signer| (signer.name.clone().unwrap_or_else(stem), signer))
-        })
+        });
+        let of_notation = self.notation.signers.iter();
+        of_files.chain(of_notation.map(|signer| (signer.name.clone().unwrap_or_default(), signer)))
     }
 
     /// The trusted roots; none where no file is one. One that cannot be used is still one: whoever put it there
@@ -133,31 +139,45 @@ impl TrustFiles {
 
 /// The files of the directory by name; dot files are what Kubernetes and editors keep beside them.
 fn list(directory: &Path) -> Result<Vec<Stamp>, TrustFilesError> {
-    use std::os::unix::fs::MetadataExt;
+    let mut paths = entries(directory).map_err(|source| TrustFilesError::new(directory, source))?;
+    paths.retain(|path| !path.file_name().is_some_and(|name| NAMES.iter().any(|notation| name == *notation)));
+    paths.sort();
+    Ok(paths.into_iter().map(Stamp::of).collect())
+}
 
-    let failed = |source| TrustFilesError { path: directory.to_owned(), source };
+/// What lies in a directory, and nothing where there is none.
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut stamps = Vec::new();
-    for entry in entries.take(MAX_FILES) {
-        let path = entry.map_err(failed)?.path();
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
-            continue;
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
         }
-        // Follows links: a Kubernetes mount changes what they lead to.
+        Err(error) => return Err(error),
+    };
+    let paths = entries.take(MAX_FILES).map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    Ok(paths.into_iter().filter(|path| !is_hidden(path)).collect())
+}
+
+impl Stamp {
+    /// Follows links: a Kubernetes mount changes what they lead to.
+    pub(super) fn of(path: PathBuf) -> Self {
+        use std::os::unix::fs::MetadataExt;
+
         let metadata = fs::metadata(&path).ok();
-        stamps.push(Stamp {
+        Self {
             path,
             modified: metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
             length: metadata.as_ref().map_or(0, fs::Metadata::len),
             inode: metadata.as_ref().map_or(0, MetadataExt::ino),
-        });
+        }
     }
-    stamps.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(stamps)
+}
+
+impl TrustFilesError {
+    pub(super) fn new(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_owned(), source }
+    }
 }
 
 /// What a file says; one that says nothing is a warning by name.
@@ -189,15 +209,7 @@ fn is_root(json: &[u8]) -> bool {
 fn read(directory: &Path, path: &Path) -> Result<Content, Problem> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let Some(extension @ ("pub" | "pem" | "json" | "asc" | "gpg")) = extension else { return Err(Problem::Name) };
-    let target = path.canonicalize()?;
-    if !target.starts_with(directory.canonicalize()?) {
-        return Err(Problem::LinkOut);
-    }
-    let metadata = fs::metadata(&target)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return Err(Problem::NoFile);
-    }
-    let bytes = fs::read(&target)?;
+    let bytes = fs::read(contained(directory, path, MAX_FILE_BYTES)?)?;
     let of_file = |credential| SignerDocument { name: None, credential, not_before: None, not_after: None };
     match extension {
         "json" if is_root(&bytes) => Ok(Content::SigstoreRoot(Box::new(SigstoreRoot::parse(&bytes)?))),
@@ -211,6 +223,19 @@ fn read(directory: &Path, path: &Path) -> Result<Content, Problem> {
             Ok(Content::Signers(vec![of_file(Credential::PublicKey(PublicKey::from_pem(&text)?))]))
         }
     }
+}
+
+/// Where a file of the directory lies that may be read.
+pub(super) fn contained(directory: &Path, path: &Path, most: u64) -> Result<PathBuf, Problem> {
+    let target = path.canonicalize()?;
+    if !target.starts_with(directory.canonicalize()?) {
+        return Err(Problem::LinkOut);
+    }
+    let metadata = fs::metadata(&target)?;
+    if !metadata.is_file() || metadata.len() > most {
+        return Err(Problem::NoFile { most });
+    }
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -305,6 +330,43 @@ mod tests {
         std::os::unix::fs::symlink("..data/in.pub", path("in.pub")).unwrap();
         std::os::unix::fs::symlink(outside.path().join("out.pub"), path("out.pub")).unwrap();
         assert_eq!(names(&TrustFiles::read(directory.path()).unwrap()), ["in"]);
+    }
+
+    #[test]
+    fn pitfall_28_the_files_of_notation_are_read_and_linked_ones_only_where_they_stay_inside() {
+        const CA: &[u8] = include_bytes!("../../../tests/fixtures/notation/ca.crt");
+        let policy = |name: &str, store: &str| {
+            format!(
+                r#"{{"version":"1.0","trustPolicies":[{{"name":"{name}","registryScopes":["*"],"signatureVerification":
+                {{"level":"strict"}},"trustStores":["ca:{store}"],"trustedIdentities":["*"]}}]}}"#
+            )
+        };
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("ca.crt"), CA).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("truststore/x509/ca/wabbit");
+        fs::create_dir_all(&store).unwrap();
+        fs::write(directory.path().join("ci.pub"), KEY).unwrap();
+        fs::write(directory.path().join("trustpolicy.json"), policy("release", "wabbit")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("ca.crt"), store.join("ca.crt")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), directory.path().join("truststore/x509/ca/other")).unwrap();
+        let mut files = TrustFiles::read(directory.path()).unwrap();
+        assert_eq!(names(&files), ["ci", "release"]);
+        let id = |files: &TrustFiles| files.signers().last().unwrap().1.credential.id();
+        let without = id(&files);
+        fs::remove_file(store.join("ca.crt")).unwrap();
+        fs::write(store.join("ca.crt"), CA).unwrap();
+        assert!(files.update().unwrap());
+        let with = id(&files);
+        assert_ne!(with, without, "a certificate that came makes another signer");
+        assert!(!files.update().unwrap());
+        fs::write(directory.path().join("trustpolicy.json"), policy("linked", "other")).unwrap();
+        assert!(files.update().unwrap());
+        assert_eq!(names(&files), ["ci", "linked"]);
+        assert_eq!(
+            files.signers().last().unwrap().1.credential.to_members()["notation"]["certificates"],
+            serde_json::json!({})
+        );
     }
 
     #[test]

@@ -33,23 +33,30 @@ fn unsupported(signature: &[u8]) -> Option<Format> {
 
 #[test]
 fn formats_of_later_releases_are_named() {
-    let jws = r#"{"payload":"eyJ9","protected":"eyJhbGciOiJQUzI1NiJ9","header":{"x5c":["MIIB"]},"signature":"AAAA"}"#;
-    let cose = hex::decode("d28443a10126a118215840".to_owned() + &"5a".repeat(64) + "43010203" + "43040506").unwrap();
-    for (format, bytes) in [
-        (Format::Dsse, &include_bytes!("../../../tests/fixtures/trust/foreign-dsse.json")[..]),
-        (Format::NotationJws, jws.as_bytes()),
-        (Format::NotationJws, b"eyJhbGciOiJFUzI1NiJ9.eyJ9.AAAA"),
-        (Format::NotationCose, &cose),
-        (Format::NotationCose, &cose[1..]),
-    ] {
-        assert_eq!(unsupported(bytes), Some(format));
-        assert_eq!(unsupported(STANDARD.encode(bytes).as_bytes()), Some(format), "as base64");
-        let with_payload = recognised(bytes, Some(PAYLOAD)).unwrap_err();
-        assert_eq!(with_payload, EnvelopeError::Unsupported { format });
+    let bytes = include_bytes!("../../../tests/fixtures/trust/foreign-dsse.json");
+    assert_eq!(unsupported(bytes), Some(Format::Dsse));
+    assert_eq!(unsupported(STANDARD.encode(bytes).as_bytes()), Some(Format::Dsse), "as base64");
+    let with_payload = recognised(bytes, Some(PAYLOAD)).unwrap_err();
+    assert_eq!(with_payload, EnvelopeError::Unsupported { format: Format::Dsse });
+    for format in Format::ALL {
         assert_eq!(format.as_str().parse(), Ok(format));
     }
-    assert_eq!(unsupported(&cose[..cose.len() - 1]), None);
     assert_eq!("pkcs7".parse::<Format>(), Err(UnknownFormat));
+}
+
+#[test]
+fn what_looks_like_notations_is_told_what_is_wrong_with_it() {
+    let jws = r#"{"payload":"eyJ9","protected":"eyJhbGciOiJQUzI1NiJ9","header":{"x5c":["MIIB"]},"signature":"AAAA"}"#;
+    let cose = hex::decode("d28443a10126a118215840".to_owned() + &"5a".repeat(64) + "43010203" + "43040506").unwrap();
+    let compact = b"eyJhbGciOiJFUzI1NiJ9.eyJ9.AAAA";
+    for bytes in [jws.as_bytes(), compact, &cose, &cose[1..]] {
+        for given in [bytes, STANDARD.encode(bytes).as_bytes()] {
+            let error = recognised(given, None).unwrap_err();
+            assert!(matches!(error, EnvelopeError::Malformed { flaw: Flaw::Notation(_) }), "{error}");
+        }
+    }
+    let cut = recognised(&cose[..cose.len() - 1], None).unwrap_err();
+    assert_eq!(cut, EnvelopeError::Malformed { flaw: Flaw::NotASignature });
 }
 
 #[test]

@@ -249,6 +249,7 @@ impl Verification<'_> {
     ) -> Result<Verified, Failure> {
         match self.root.standing(id, self.now) {
             Standing::Good { signer, until } => Ok(Verified {
+                identity: *signer.id.as_bytes(),
                 signer,
                 payload_hash: message.identity(),
                 labels: self.labels(),

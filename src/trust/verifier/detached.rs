@@ -64,6 +64,7 @@ impl Search<'_> {
                             };
                             let evidence = Evidence { signed_at: None, links: vec![self.link(key, message)] };
                             return Some(Verified {
+                                identity: *signer.id.as_bytes(),
                                 signer,
                                 payload_hash: message.identity(),
                                 labels,

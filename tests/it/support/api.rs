@@ -17,7 +17,7 @@ use sig_repo::{
     store::{self, Store},
     telemetry::{Metrics, Peer},
     trust::Demands,
-    upstream::{self, UpstreamConfig, Upstreams},
+    upstream::{self, RevocationServices, UpstreamConfig, Upstreams},
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -84,7 +84,8 @@ impl Setup {
             .unwrap(),
         );
         let metrics = Metrics::default();
-        let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), clock.clone(), metrics.clone()));
+        let services = RevocationServices::new(&[], clock.clone());
+        let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics));
         // Nobody listens there: what is not held cannot be had.
         let nowhere =

@@ -19,6 +19,7 @@ use sig_repo::{
     upstream::{self, UpstreamConfig},
 };
 use tempfile::TempDir;
+use url::Url;
 
 use super::{key::Key, registry::Registry};
 
@@ -42,6 +43,7 @@ pub(crate) struct Setup {
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) registry_hosts: &'static str,
     pub(crate) keys: Vec<(&'static str, String)>,
+    pub(crate) revocation_hosts: Vec<Url>,
 }
 
 /// An answer, its reason phrase included.
@@ -69,7 +71,12 @@ impl Setup {
             trusted_proxies: Vec::new(),
             registry_hosts: "",
             keys: Vec::new(),
+            revocation_hosts: Vec::new(),
         }
+    }
+
+    pub(crate) fn revocation_hosts(self, revocation_hosts: Vec<Url>) -> Self {
+        Self { revocation_hosts, ..self }
     }
 
     pub(crate) fn level(self, level: Level) -> Self {
@@ -177,6 +184,7 @@ impl Mirror {
             registry_hosts: registry_hosts.parse().unwrap(),
             trust_dir: self.trust_dir(),
             sigstore: Demands::default(),
+            revocation_hosts: self.setup.revocation_hosts.clone(),
             metadata_max_age: MaxAge::For(metadata_max_age),
             content_max_age: MaxAge::Forever,
             log_level: LogLevel::Error,

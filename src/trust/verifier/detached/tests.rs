@@ -4,7 +4,7 @@ use super::{Subject, *};
 use crate::{
     oci::{Algorithm as DigestAlgorithm, Digest, Repository},
     trust::{
-        Annotations, Envelope, EnvelopeError, Format, Signer, SignerOrigin, SigstoreRejection,
+        Annotations, Envelope, EnvelopeError, Format, NotationRejection, Signer, SignerOrigin, SigstoreRejection,
         fixtures::{DIGEST, KEYS, MANIFEST, PAYLOAD, Signed, at, digest, key, now, root, signer},
         verify,
     },
@@ -235,11 +235,12 @@ fn every_reason_has_a_code_of_its_own() {
     let inconclusive = [
         Inconclusive::ManifestNotHeld,
         Inconclusive::BudgetSpent,
+        Inconclusive::RevocationUnknown,
         Inconclusive::UpstreamFailed,
         Inconclusive::StoreFailed,
     ];
     assert_eq!(inconclusive.map(Inconclusive::code), Inconclusive::CODES);
-    let distinct: BTreeSet<_> =
-        Rejection::CODES.into_iter().chain(Inconclusive::CODES).chain(SigstoreRejection::CODES).collect();
-    assert_eq!(distinct.len(), Rejection::CODES.len() + Inconclusive::CODES.len() + SigstoreRejection::CODES.len());
+    let of_formats = || SigstoreRejection::CODES.into_iter().chain(NotationRejection::CODES);
+    let all = || Rejection::CODES.into_iter().chain(Inconclusive::CODES).chain(of_formats());
+    assert_eq!(all().collect::<BTreeSet<_>>().len(), all().count());
 }

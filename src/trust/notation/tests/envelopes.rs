@@ -105,13 +105,13 @@ fn a_payload_has_a_target_with_all_its_parts() {
 }
 
 #[test]
-fn pitfall_20_every_truncation_of_an_envelope_is_refused_and_every_changed_byte_survived() {
+fn pitfall_20_a_truncated_envelope_is_refused_and_a_changed_byte_survived() {
     for envelope in [jws("timestamped"), cose("timestamped")] {
-        for end in 0..envelope.len() {
+        for end in (0..envelope.len()).step_by(5) {
             assert!(Envelope::parse(format(envelope), &envelope[..end], None, &Annotations::new()).is_err(), "{end}");
         }
         let root = stamped_root();
-        for at in (0..envelope.len()).step_by(7) {
+        for at in (0..envelope.len()).step_by(53) {
             let mut changed = envelope.to_vec();
             changed[at] ^= 0x15;
             if let Ok(changed) = Envelope::parse(format(envelope), &changed, None, &Annotations::new()) {

@@ -93,13 +93,13 @@ fn pitfall_20_a_token_that_is_changed_cut_or_made_to_be_slow_is_refused() {
     // The time that it states, and its signature's last byte.
     assert_eq!(changed(at(b"20261") + 5), TimestampFlaw::Signature);
     assert_eq!(changed(good.len() - 1), TimestampFlaw::Signature);
-    for end in (0..good.len()).step_by(11) {
+    for end in (0..good.len()).step_by(61) {
         assert_eq!(flaw(&with_token(&good[..end]), &strict(), now()), TimestampFlaw::Encoding, "{end}");
     }
     let numbers = [2, 1, 7].repeat(10_000);
     let set = [&[0x31, 0x82][..], &u16::try_from(numbers.len()).unwrap().to_be_bytes(), &numbers].concat();
     assert_eq!(flaw(&with_token(&set), &strict(), now()), TimestampFlaw::Encoding);
-    for at in (0..good.len()).step_by(3) {
+    for at in (0..good.len()).step_by(19) {
         let mut changed = good.clone();
         changed[at] ^= 0x2a;
         // Whatever the byte was: an answer, and not that it counts unless nothing that counts was changed.

@@ -148,6 +148,11 @@ impl Entry {
         self.line == CONNECTED
     }
 
+    /// Whether it leaves everything as it is.
+    pub(crate) fn reads(&self) -> bool {
+        self.is_connection() || self.line.starts_with("GET ") || self.line.starts_with("HEAD ")
+    }
+
     /// A request for a token that says who asks.
     pub(crate) fn is_login(&self) -> bool {
         self.host == TOKEN_HOST && self.authorized

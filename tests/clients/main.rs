@@ -43,6 +43,7 @@ mod mirror;
 mod nginx;
 mod process;
 mod pulls;
+mod pushes;
 mod signatures;
 mod signing;
 mod strict;

@@ -11,7 +11,10 @@ mod discovery;
 mod explain;
 mod fetch;
 mod judge;
+mod own;
+mod published;
 mod recent;
+mod referrers;
 mod standing;
 mod submissions;
 mod tag_lists;
@@ -41,11 +44,13 @@ pub use self::captured::{Push, PushError, Pushed};
 pub use self::explain::Explanation;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::recent::Asker;
+pub use self::referrers::Referrers;
 pub use self::submissions::{Conflict, NewRecord, SubmitError};
 pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};
 
 use self::{
-    fetch::Fetcher,
+    fetch::{FetchError, Fetcher},
+    published::{Made, Publisher},
     recent::Step,
     standing::{Standing, Standings, Subject},
 };
@@ -115,6 +120,7 @@ pub struct Puller {
     upstreams: Arc<Upstreams>,
     fetcher: Fetcher,
     standings: Standings,
+    publisher: Publisher,
     audit: Arc<Audit>,
     clock: Clock,
     artifact_blobs: artifacts::ServedBlobs,
@@ -148,6 +154,7 @@ impl Puller {
         let warm_for = settings.content_max_age.map_or(WARM_FOR, |age| age.min(WARM_FOR));
         let puller = Self {
             fetcher: Fetcher::new(store.clone(), &settings, clock.clone()),
+            publisher: Publisher::new(store.clone(), clock.clone(), settings.preview_ttl),
             standings: Standings::new(
                 store.clone(),
                 judge,
@@ -223,6 +230,9 @@ impl Puller {
         if let Some(blob) = self.served_blob(repository, digest, asker) {
             return Ok(Admitted::new(blob, None));
         }
+        if let Some(blob) = self.made(repository, digest, asker).await.and_then(|made| made.blob(digest)) {
+            return Ok(Admitted::new(blob, None));
+        }
         let unreadable = |error| self.unreadable(error);
         let mut refusal = None;
         for parent in self.store.parents(repository, digest).map_err(unreadable)? {
@@ -231,13 +241,16 @@ impl Puller {
             let standing = standing.map_err(unreadable)?;
             match outcome(&standing) {
                 Ok(_) => {
-                    return Ok(Admitted::new(
-                        Blob { digest: *digest, size: self.size_in(&parent, digest), held: None },
-                        None,
-                    ));
+                    let blob = Blob { digest: *digest, size: self.size_in(&parent, digest), held: None };
+                    return Ok(Admitted::new(blob, None));
                 }
                 Err(refused) => refusal = Some(refused),
             }
+        }
+        if refusal.is_none()
+            && let Some(blob) = self.search_made(repository, digest, asker).await.and_then(|made| made.blob(digest))
+        {
+            return Ok(Admitted::new(blob, None));
         }
         Err(refusal.unwrap_or_else(|| Refused { reason: Reason::Absent, statement: self.policy.unknown_digest() }))
     }
@@ -251,13 +264,23 @@ impl Puller {
     /// are for the judge: nothing was decided about them, so nothing of them may be served.
     async fn subject(&self, repository: &Repository, digest: &Digest, anonymous: bool) -> Option<Bytes> {
         let upstream = self.upstreams.of(repository.registry())?;
-        let manifest = match self.fetcher.digest(&upstream, repository, digest, anonymous).await {
-            Ok(manifest) => manifest,
+        match self.fetch_subject(&upstream, repository, digest, anonymous).await {
+            Ok(manifest) => Some(manifest.bytes.clone()),
             Err(error) => {
                 tracing::debug!("{repository}@{digest} is not there to check a signature against: {error}");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    async fn fetch_subject(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        digest: &Digest,
+        anonymous: bool,
+    ) -> Result<Arc<Manifest>, FetchError> {
+        let manifest = self.fetcher.digest(upstream, repository, digest, anonymous).await?;
         let sighting = Sighting {
             repository: repository.clone(),
             digest: *digest,
@@ -269,7 +292,7 @@ impl Puller {
         if let Err(error) = self.store.remember(sighting).await {
             tracing::warn!("the memory of {repository} was not written: {error}");
         }
-        Some(manifest.bytes.clone())
+        Ok(manifest)
     }
 
     /// The registry that serves `repository`, if it is configured.
@@ -360,15 +383,24 @@ impl Puller {
         }
         let tag = self.standings.recent.tag(repository, digest, &ask.asker, Step::Manifest, self.clock.instant());
         let upstream = self.upstream_of(repository)?;
+        if let Some(Made::Manifest(manifest)) = self.made(repository, digest, &ask.asker).await {
+            return Ok(Admitted::new(manifest, None));
+        }
         let manifest = match self.fetcher.digest(&upstream, repository, digest, ask.asker.is_anonymous()).await {
             Ok(manifest) => manifest,
             Err(error) => {
+                if error.is_absent()
+                    && let Some(Made::Manifest(manifest)) = self.search_made(repository, digest, &ask.asker).await
+                {
+                    return Ok(Admitted::new(manifest, None));
+                }
                 let standing = self.standing_of_digest(ask, *digest, None).await?;
                 return Err(Refused { reason: error.reason(), statement: standing.statement.clone() });
             }
         };
-        if let Some(subject) = manifest.subject.as_ref().filter(|_| manifest.is_artifact()) {
-            let subject = subject.digest;
+        let stated = manifest.subject.as_ref().map(|subject| subject.digest);
+        let subject = stated.or_else(|| self.publisher.subject_of(repository, digest));
+        if let Some(subject) = subject.filter(|_| manifest.is_artifact()) {
             return self.artifact(ask, manifest, &subject);
         }
         let standing = self.standing_of_digest(ask, *digest, Some(&manifest.bytes)).await?;

@@ -272,27 +272,13 @@ impl Parts {
     }
 
     async fn referrers(&self, target: &Target<'_>, digest: &Digest, query: &str, client: &Client) -> Response<Body> {
-        let upstream = match self.puller.upstream_of(&target.repository) {
-            Ok(upstream) => upstream,
-            Err(refused) => return self.refused(target, None, &refused, client),
-        };
-        let visible = match self.puller.shows_artifacts_of(&target.repository, digest, &client.asker) {
-            Ok(true) => self.puller.shows_repository(&upstream, &target.repository, &client.asker).await,
-            Ok(false) => Ok(false),
-            Err(refused) => return refusal::blob(target, digest, &refused),
-        };
-        let listed = match visible {
-            Ok(true) => upstream.referrers(&target.repository, digest, query).await,
-            Ok(false) => Err(UpstreamError::NotFound),
-            Err(error) => Err(error),
-        };
-        match listed {
-            Ok(answer) => respond::referrers(answer, target.shown, digest),
-            // Without the API a client looks for the fallback tag.
-            Err(error) if error.is_absent() => {
-                refusal::error(ErrorCode::ManifestUnknown, "the upstream lists no referrers")
+        let listing = self.puller.referrers(&target.repository, digest, query, &client.asker);
+        match tokio::time::timeout(DECISION_LIMIT, listing).await {
+            Ok(Ok(referrers)) => respond::referrers(&referrers, target.shown, digest),
+            Ok(Err(refused)) => self.refused(target, Some(&Reference::Digest(*digest)), &refused, client),
+            Err(_late) => {
+                refusal::status(StatusCode::GATEWAY_TIMEOUT, "the upstream did not list its referrers in time")
             }
-            Err(error) => unavailable(&error),
         }
     }
 

@@ -101,6 +101,21 @@ impl Manifest {
         config.into_iter().chain(rest)
     }
 
+    /// How another manifest names this one: image specification, `descriptor.md`.
+    pub fn descriptor(&self) -> Descriptor {
+        let artifact_type = self.artifact_type.clone().or_else(|| match &self.kind {
+            ManifestKind::Image { config, .. } => Some(config.media_type.clone()),
+            ManifestKind::Index { .. } => None,
+        });
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            artifact_type,
+            annotations: serde_json::Map::new(),
+        }
+    }
+
     /// The headers of an answer with this manifest: made for the first, kept for the next.
     pub fn headers(&self, make: impl FnOnce(&Self) -> HeaderMap) -> &HeaderMap {
         self.headers.get_or_init(|| make(self))

@@ -12,10 +12,27 @@ impl MediaType {
     pub const OCI_INDEX: Self = Self::new("application/vnd.oci.image.index.v1+json");
     pub const DOCKER_MANIFEST: Self = Self::new("application/vnd.docker.distribution.manifest.v2+json");
     pub const DOCKER_LIST: Self = Self::new("application/vnd.docker.distribution.manifest.list.v2+json");
+    pub const OCI_CONFIG: Self = Self::new("application/vnd.oci.image.config.v1+json");
+    /// The two bytes `{}`, where an artifact has no config.
+    pub const OCI_EMPTY: Self = Self::new("application/vnd.oci.empty.v1+json");
     pub const SIMPLE_SIGNING: Self = Self::new("application/vnd.dev.cosign.simplesigning.v1+json");
+    /// What cosign calls a `.sig` manifest that refers to its image.
+    pub const COSIGN_SIGNATURE: Self = Self::new("application/vnd.dev.cosign.artifact.sig.v1+json");
+    pub const SIGSTORE_BUNDLE: Self = Self::new("application/vnd.dev.sigstore.bundle.v0.3+json");
+    pub const NOTATION: Self = Self::new("application/vnd.cncf.notary.signature");
+    pub const JOSE: Self = Self::new("application/jose+json");
+    pub const COSE: Self = Self::new("application/cose");
 
     /// The only media types that a manifest is asked for and served as.
     pub const MANIFESTS: [Self; 4] = [Self::OCI_MANIFEST, Self::OCI_INDEX, Self::DOCKER_MANIFEST, Self::DOCKER_LIST];
+
+    /// What sigstore bundles have been called, version by version.
+    const SIGSTORE_BUNDLES: [Self; 4] = [
+        Self::SIGSTORE_BUNDLE,
+        Self::new("application/vnd.dev.sigstore.bundle+json;version=0.3"),
+        Self::new("application/vnd.dev.sigstore.bundle+json;version=0.2"),
+        Self::new("application/vnd.dev.sigstore.bundle+json;version=0.1"),
+    ];
 
     const fn new(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
@@ -33,39 +50,30 @@ impl MediaType {
         *self == Self::OCI_MANIFEST || *self == Self::DOCKER_MANIFEST
     }
 
+    pub fn is_sigstore_bundle(&self) -> bool {
+        Self::SIGSTORE_BUNDLES.contains(self)
+    }
+
     /// Layers that are a signature in an envelope of its own, or an attestation in the same.
     pub fn is_envelope(&self) -> bool {
-        matches!(
-            self.as_str(),
-            "application/vnd.dev.sigstore.bundle.v0.3+json"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.1"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.2"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.3"
-                | "application/jose+json"
-                | "application/cose"
-        )
+        self.is_sigstore_bundle() || [Self::JOSE, Self::COSE].contains(self)
     }
 
     /// Layers that hold a signature, an attestation or an SBOM, and nothing that a runtime unpacks.
     pub fn is_artifact_layer(&self) -> bool {
-        matches!(
-            self.as_str(),
-            "application/vnd.dev.cosign.simplesigning.v1+json"
-                | "application/vnd.dsse.envelope.v1+json"
-                | "application/vnd.in-toto+json"
-                | "application/vnd.dev.sigstore.bundle.v0.3+json"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.1"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.2"
-                | "application/vnd.dev.sigstore.bundle+json;version=0.3"
-                | "application/jose+json"
-                | "application/cose"
-                | "application/spdx+json"
-                | "application/vnd.cyclonedx+json"
-                | "application/vnd.cyclonedx+xml"
-                | "text/spdx"
-                | "text/spdx+json"
-                | "text/spdx+xml"
-        )
+        *self == Self::SIMPLE_SIGNING
+            || self.is_envelope()
+            || matches!(
+                self.as_str(),
+                "application/vnd.dsse.envelope.v1+json"
+                    | "application/vnd.in-toto+json"
+                    | "application/spdx+json"
+                    | "application/vnd.cyclonedx+json"
+                    | "application/vnd.cyclonedx+xml"
+                    | "text/spdx"
+                    | "text/spdx+json"
+                    | "text/spdx+xml"
+            )
     }
 }
 

@@ -57,6 +57,14 @@ impl Tag {
         TagType::ALL.into_iter().find(|known| word.eq_ignore_ascii_case(known.as_str()))
     }
 
+    /// The tag under which registries without a list of referrers keep one: distribution specification,
+    /// "Referrers Tag Schema".
+    pub fn fallback(subject: &Digest) -> Self {
+        let encoded = subject.encoded();
+        let encoded = encoded.get(..FALLBACK_ENCODED_MAX).unwrap_or(&encoded);
+        Self(format!("{}-{encoded}", subject.algorithm()).into())
+    }
+
     pub fn artifact(&self) -> Option<ArtifactTag> {
         let rest = self.0.strip_prefix("sha256-")?;
         let (encoded, suffix) = rest.split_at_checked(64)?;
@@ -137,6 +145,9 @@ impl<'de> Deserialize<'de> for Tag {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+/// How much of a digest's hexadecimal part a fallback tag holds.
+const FALLBACK_ENCODED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ use crate::{
 
 use super::{
     Admitted, Ask, Asker, Blob, Conflict, MAX_ARTIFACT_BLOB_BYTES, NewRecord, Puller, Refused, Signed, SubmitError,
-    fetch::FetchError, tag_lists::TagListError, who,
+    artifacts::ungated, fetch::FetchError, published::SIGNATURE_ANNOTATION, tag_lists::TagListError, who,
 };
 
 /// Layers of one manifest: nobody signs an image so often, and each is looked at.
@@ -34,8 +34,6 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// How often a tag may be moved under us before we give up.
 const MAX_ATTEMPTS: usize = 8;
-
-const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
 /// The config of artifacts that have none.
 const EMPTY_JSON: &[u8] = b"{}";
@@ -145,7 +143,7 @@ impl Puller {
         let Some(manifest) = readable(&artifact) else { return Ok(None) };
         let upstream = self.upstream_of(&ask.repository)?;
         let visible = self.fetcher.check_visible(&upstream, &ask.repository, ask.asker.is_anonymous()).await;
-        visible.map_err(|error| Refused { reason: error.reason(), statement: super::artifacts::ungated() })?;
+        visible.map_err(|error| ungated(&error))?;
         self.artifact(ask, Arc::new(manifest), &artifact.subject).map(Some)
     }
 
@@ -442,7 +440,7 @@ fn layers(manifest: &Manifest) -> &[Descriptor] {
 }
 
 /// A row is input like any other: hashed and parsed again, and no artifact if it could run.
-fn readable(artifact: &Artifact) -> Option<Manifest> {
+pub(super) fn readable(artifact: &Artifact) -> Option<Manifest> {
     let HeldManifest { bytes, media_type } = artifact.manifest.clone();
     match Manifest::parse(bytes, Some(&artifact.digest), Some(&media_type)) {
         Ok(manifest) => Some(manifest).filter(Manifest::is_artifact),

@@ -1,24 +1,26 @@
 //! Looking for signatures where the image comes from.
 //!
 //! One round per digest for all who ask, and no round again for a while after one that found
-//! nothing new. What is found is kept as found; whether it verifies is the judge's business.
+//! nothing new. What is found is kept as found, also where part of the round failed; whether it
+//! verifies is the judge's business.
+
+mod round;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use quick_cache::sync::Cache;
 
 use crate::{
     clock::Clock,
-    oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Repository},
-    store::{FoundEnvelope, Store, StoreError},
-    trust::{EVIDENCE_ANNOTATIONS, Format},
+    oci::{Digest, Repository},
+    store::{Store, StoreError},
     upstream::{Upstream, UpstreamError},
 };
+
+use self::round::Round;
 
 /// How long a search that found nothing is not repeated: where a pull waits for it, and where none does.
 const ENFORCED_PAUSE: Duration = Duration::from_secs(60);
@@ -26,14 +28,6 @@ const AUDITED_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long a failure is believed, so that a client's second request does not wait again.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-
-/// Signatures taken from one `.sig` manifest.
-const MAX_FOUND: usize = 64;
-
-/// A simple-signing payload has a few hundred bytes.
-const MAX_PAYLOAD_BYTES: usize = 64 << 10;
-
-const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
 const REMEMBERED_SEARCHES: usize = 65_536;
 
@@ -99,45 +93,11 @@ impl Discovery {
     }
 
     async fn round(&self, upstream: &Upstream, repository: &Repository, digest: &Digest) -> Result<usize, SearchError> {
-        let tag = format!("{}-{}.sig", digest.algorithm(), digest.encoded());
-        let Ok(tag) = tag.parse() else { return Ok(0) }; // a sha512 name is longer than a tag may be
-        let fetched = match upstream.manifest(repository, &Reference::Tag(tag)).await {
-            Ok(fetched) => fetched,
-            Err(error) if error.is_absent() => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        let Ok(manifest) = Manifest::parse(fetched.bytes, None, fetched.content_type.as_deref()) else { return Ok(0) };
-        let ManifestKind::Image { layers, .. } = &manifest.kind else { return Ok(0) };
-        let mut found = Vec::new();
-        for layer in layers.iter().filter(|layer| layer.media_type == MediaType::SIMPLE_SIGNING).take(MAX_FOUND) {
-            let annotation = layer.annotations.get(SIGNATURE_ANNOTATION).and_then(|value| value.as_str());
-            let Some(Ok(signature)) = annotation.map(|text| STANDARD.decode(text)) else { continue };
-            let payload = match upstream.small_blob(repository, &layer.digest, MAX_PAYLOAD_BYTES).await {
-                Ok(payload) => payload,
-                // A bad layer spoils itself, not the signatures beside it.
-                Err(error) if error.is_absent() || error.is_untrue() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            found.push(FoundEnvelope {
-                signature,
-                payload: Some(payload.into()),
-                annotations: evidence(layer),
-                format: Format::SimpleSigning.as_str().to_owned(),
-                first_seen: self.clock.now(),
-            });
-        }
+        let Round { found, failure } = round::round(upstream, repository, digest, self.clock.now()).await;
         let count = found.len();
-        if count > 0 {
-            self.store.put_found(repository, digest, found, self.clock.now()).await?;
-        }
-        Ok(count)
+        self.store.put_found(repository, digest, found, self.clock.now()).await?;
+        failure.map_or(Ok(count), |error| Err(error.into()))
     }
-}
-
-/// What stands beside a signature in its layer.
-fn evidence(layer: &Descriptor) -> BTreeMap<String, String> {
-    let text = |name: &str| Some((name.to_owned(), layer.annotations.get(name)?.as_str()?.to_owned()));
-    EVIDENCE_ANNOTATIONS.into_iter().filter_map(text).collect()
 }
 
 impl Search {

@@ -198,6 +198,11 @@ impl quick_cache::Weighter<Digest, Arc<Manifest>> for ByBytes {
 }
 
 impl FetchError {
+    /// Whether it is known not to be there: whatever else fails may hide that it is.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_absent())
+    }
+
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Upstream(error) if error.is_absent() => Reason::Absent,

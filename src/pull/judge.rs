@@ -410,8 +410,7 @@ impl Candidate {
     fn of_record(record: Record) -> Self {
         Self {
             signed: Signed::from(&record),
-            // One that verified when it was submitted has the identity of its key beside that of its bytes.
-            verified_before: record.identities.len() > 1,
+            verified_before: record.verified_before(),
             origin: if record.of_digest {
                 Origin::Pushed
             } else {

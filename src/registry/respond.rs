@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::{
     oci::{Digest, Manifest, MediaType, Tag},
-    pull::{Admitted, Blob},
-    upstream::{BlobAnswer, ReferrersAnswer, UpstreamBody, UpstreamError},
+    pull::{Admitted, Blob, Referrers},
+    upstream::{BlobAnswer, UpstreamBody, UpstreamError},
 };
 
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -129,10 +129,7 @@ pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Bo
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if answer.status.is_success() {
-        // One client may keep it; a cache between us would serve it past the gate.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-        headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
-        headers.insert(header::ETAG, etag(digest));
+        name_blob(headers, digest);
     }
     if let Some(length) = answer.content_length {
         headers.insert(header::CONTENT_LENGTH, length.into());
@@ -153,12 +150,17 @@ pub(super) fn held_blob(digest: &Digest, bytes: Bytes) -> Response<Body> {
 pub(super) fn blob_head(digest: &Digest, length: u64) -> Response<Body> {
     let mut response = uncached(StatusCode::OK, Body::empty());
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, length.into());
+    name_blob(headers, digest);
+    response
+}
+
+fn name_blob(headers: &mut HeaderMap, digest: &Digest) {
+    // One client may keep it; a cache between us would serve it past the gate.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
     headers.insert(header::ETAG, etag(digest));
-    response
 }
 
 pub(super) fn tags(name: &str, tags: &[&Tag], next: Option<&str>) -> Response<Body> {
@@ -169,15 +171,18 @@ pub(super) fn tags(name: &str, tags: &[&Tag], next: Option<&str>) -> Response<Bo
     response
 }
 
-pub(super) fn referrers(answer: ReferrersAnswer, name: &str, subject: &Digest) -> Response<Body> {
-    let mut response = uncached(StatusCode::OK, Body::Whole(answer.bytes));
+/// Distribution specification, "Listing Referrers".
+pub(super) fn referrers(referrers: &Referrers, name: &str, subject: &Digest) -> Response<Body> {
+    let manifests = &referrers.manifests;
+    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests });
+    let mut response = uncached(StatusCode::OK, Body::from(index.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, ascii(MediaType::OCI_INDEX.as_str()));
-    if let Some(filters) = answer.filters_applied {
-        headers.insert(OCI_FILTERS_APPLIED, filters);
+    if referrers.filtered {
+        headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    let next = answer.next.and_then(|query| next_page(name, &format!("referrers/{subject}"), &query));
-    if let Some(link) = next {
+    let next = referrers.next.as_deref();
+    if let Some(link) = next.and_then(|query| next_page(name, &format!("referrers/{subject}"), query)) {
         headers.insert(header::LINK, link);
     }
     response

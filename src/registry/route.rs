@@ -102,11 +102,15 @@ impl<'a> Route<'a> {
             "manifests" => Ok(Self::Manifest { target: target()?, reference: reference(last)? }),
             "blobs" => Ok(Self::Blob { target: target()?, digest: digest(last)? }),
             "referrers" => {
-                let query = query.only(&["artifactType"]);
+                // How the next page is asked for is the upstream's own matter.
+                let query = query.only(|name| name != "ns");
                 Ok(Self::Referrers { target: target()?, digest: digest(last)?, query })
             }
             "uploads" => Self::upload(request, name, last, canonical),
-            "tags" if last == "list" => Ok(Self::Tags { target: target()?, query: query.only(&["n", "last"]) }),
+            "tags" if last == "list" => {
+                let query = query.only(|name| matches!(name, "n" | "last"));
+                Ok(Self::Tags { target: target()?, query })
+            }
             _ => Err(RouteError::NotFound),
         }
     }
@@ -213,8 +217,8 @@ impl<'a> Query<'a> {
     }
 
     /// The parameters that may go on to the upstream, encoded anew.
-    fn only(self, names: &[&str]) -> String {
-        let kept = self.pairs().filter(|(key, _)| names.contains(&key.as_ref()));
+    fn only(self, passes: fn(&str) -> bool) -> String {
+        let kept = self.pairs().filter(|(name, _)| passes(name));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
     }
 }

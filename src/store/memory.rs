@@ -190,6 +190,32 @@ impl Store {
         })
     }
 
+    /// The digests of a repository that have records, those used last first.
+    pub fn recorded_subjects(&self, repository: &Repository, limit: usize) -> Result<Vec<Digest>, StoreError> {
+        let mut known = self.inner.memory.read(|transaction| {
+            let prefix = repository_key(repository);
+            let mut known = Vec::new();
+            for row in transaction.open_table(SUBJECTS)?.range(prefix.as_bytes()..)? {
+                let (key, value) = row?;
+                let Some(digest) = key.value().strip_prefix(prefix.as_bytes()) else { break };
+                let (digest, _) = split_digest(digest).ok_or_else(|| StoreError::row("subjects", "not a digest"))?;
+                known.push((Subject::decode(value.value())?.aged.used, digest));
+            }
+            Ok(known)
+        })?;
+        known.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let mut recorded = Vec::new();
+        for (_, digest) in known {
+            if recorded.len() == limit {
+                break;
+            }
+            if self.has_records(&digest)? {
+                recorded.push(digest);
+            }
+        }
+        Ok(recorded)
+    }
+
     /// Adds to what was found; of one that is known the earlier `first_seen` stays. Past a number and
     /// a size of all that one digest may have, the rest is left out, in the order given.
     pub async fn put_found(

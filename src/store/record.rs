@@ -68,6 +68,19 @@ pub struct Record {
     pub submitted_by: String,
 }
 
+impl Record {
+    /// Whether it verified when it was submitted: it has the identity of its key beside that of its bytes.
+    pub fn verified_before(&self) -> bool {
+        self.identities.len() > 1
+    }
+
+    /// What came with it, in bytes.
+    pub fn size(&self) -> usize {
+        let annotations = self.annotations.iter().map(|(name, text)| name.len() + text.len());
+        self.signature.len() + self.payload.as_ref().map_or(0, Vec::len) + annotations.sum::<usize>()
+    }
+}
+
 /// A record that is yet to be: the store gives it an id and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {

@@ -47,6 +47,15 @@ impl Store {
         })
     }
 
+    pub fn has_records(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.inner.records.read(|transaction| {
+            let prefix = Key::default().digest(digest);
+            let index = transaction.open_table(BY_DIGEST)?;
+            let first = index.range(prefix.as_bytes()..)?.next().transpose()?;
+            Ok(first.is_some_and(|(row, _)| row.value().starts_with(prefix.as_bytes())))
+        })
+    }
+
     /// Those of them that are to be judged, the oldest first: what verified when it was submitted comes
     /// before the rest has filled `limit` or the size of all, so that nobody's garbage takes its place, or
     /// more memory than a few images are worth.

@@ -238,8 +238,8 @@ impl From<Flaw> for EnvelopeError {
     }
 }
 
-/// The bytes of a signature that may be one.
-fn unwrapped(signature: &[u8]) -> Result<Cow<'_, [u8]>, Flaw> {
+/// The bytes of a signature that may be one, without the base64 that it may have come in.
+pub fn unwrapped(signature: &[u8]) -> Result<Cow<'_, [u8]>, Flaw> {
     match signature.len() {
         0 => Err(Flaw::Empty),
         length if length > MAX_SIGNATURE_BYTES => Err(Flaw::TooLarge),

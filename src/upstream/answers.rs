@@ -1,14 +1,21 @@
 //! What comes back from an upstream, and how its headers are read.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
 use url::{Url, form_urlencoded};
 
 use super::{UpstreamBody, UpstreamError};
-use crate::{clock::Clock, oci::Tag};
+use crate::{
+    clock::Clock,
+    oci::{Descriptor, Tag},
+};
 
 /// A manifest's bytes as they came; `Manifest::parse` hashes them.
 #[derive(Debug, Clone)]
@@ -34,13 +41,13 @@ pub struct TagsAnswer {
     pub next: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+/// One page of what refers to a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferrersAnswer {
-    /// An image index, unparsed.
-    pub bytes: Bytes,
-    pub content_type: Option<String>,
-    /// `OCI-Filters-Applied`, as it came.
-    pub filters_applied: Option<HeaderValue>,
+    /// What is no descriptor by its grammar is left out.
+    pub manifests: Vec<Descriptor>,
+    /// Whether the upstream says that it left out what is of another artifact type.
+    pub filtered: bool,
     /// The query that asks for the next page.
     pub next: Option<String>,
 }
@@ -55,6 +62,53 @@ impl TagsAnswer {
         let mut tags = wire.tags.unwrap_or_default();
         tags.retain(|tag| tag.parse::<Tag>().is_ok());
         Ok(Self { tags, next })
+    }
+}
+
+impl ReferrersAnswer {
+    pub(super) fn parse(
+        bytes: &[u8],
+        filters: Option<&HeaderValue>,
+        next: Option<String>,
+    ) -> Result<Self, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            manifests: Descriptors,
+        }
+        let malformed = |_| UpstreamError::Malformed { what: "referrers" };
+        let wire: Wire = serde_json::from_slice(bytes).map_err(malformed)?;
+        let mut filters = filters.and_then(|filters| filters.to_str().ok()).unwrap_or_default().split(',');
+        let filtered = filters.any(|filter| filter.trim() == "artifactType");
+        Ok(Self { manifests: wire.manifests.0, filtered, next })
+    }
+}
+
+/// The descriptors of a list, read one by one, so that what is none takes no room.
+struct Descriptors(Vec<Descriptor>);
+
+impl<'de> Deserialize<'de> for Descriptors {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Descriptors;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {MAX_REFERRERS} descriptors")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Descriptors, A::Error> {
+                let mut kept = Vec::new();
+                while let Some(entry) = list.next_element::<&RawValue>()? {
+                    let Ok(descriptor) = serde_json::from_str(entry.get()) else { continue };
+                    if kept.len() == MAX_REFERRERS {
+                        return Err(de::Error::invalid_length(kept.len() + 1, &self));
+                    }
+                    kept.push(descriptor);
+                }
+                Ok(Descriptors(kept))
+            }
+        }
+        deserializer.deserialize_seq(List)
     }
 }
 
@@ -102,6 +156,8 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
 }
 
 const MAX_QUERY: usize = 2 << 10;
+/// Of one page; registries send a hundred or so.
+const MAX_REFERRERS: usize = 4096;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
@@ -123,6 +179,27 @@ mod tests {
         ] {
             let headers = HeaderMap::from_iter([(header::LINK, link.parse().unwrap())]);
             assert_eq!(next_page(&url, &headers, keep).as_deref(), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_referrers_holds_descriptors_and_not_too_many() {
+        let descriptor = |n: usize| {
+            let digest = crate::oci::Digest::sha256(&n.to_be_bytes());
+            serde_json::json!({ "mediaType": "a/b", "digest": digest, "size": 1, "urls": ["https://evil.example/"] })
+        };
+        let parse = |list: Vec<serde_json::Value>| {
+            let text = serde_json::json!({ "schemaVersion": 2, "manifests": list }).to_string();
+            ReferrersAnswer::parse(text.as_bytes(), Some(&HeaderValue::from_static("other, artifactType")), None)
+        };
+        let mixed = parse(vec![serde_json::json!(null), descriptor(1), serde_json::json!({ "digest": "sha256:x" })]);
+        let mixed = mixed.unwrap();
+        assert_eq!(serde_json::json!(mixed.manifests)[0]["digest"], descriptor(1)["digest"]);
+        assert_eq!((mixed.manifests.len(), mixed.filtered), (1, true));
+        assert!(!serde_json::json!(mixed.manifests).to_string().contains("evil"));
+        assert_eq!(parse((0..MAX_REFERRERS).map(descriptor).collect()).unwrap().manifests.len(), MAX_REFERRERS);
+        for bad in [parse((0..=MAX_REFERRERS).map(descriptor).collect()), ReferrersAnswer::parse(b"{}", None, None)] {
+            assert_eq!(bad, Err(UpstreamError::Malformed { what: "referrers" }));
         }
     }
 

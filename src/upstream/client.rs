@@ -164,7 +164,7 @@ impl Upstream {
         .await
     }
 
-    /// One page of what refers to a digest.
+    /// One page of what refers to a digest. Not found: the registry has no such list at all.
     pub async fn referrers(
         &self,
         repository: &Repository,
@@ -176,14 +176,20 @@ impl Upstream {
             let accept = HeaderValue::from_static(INDEX);
             let ask = Ask { query, accept, ..Ask::get(repository, format!("referrers/{digest}")) };
             let url = self.requests.url(&ask);
-            let (head, body) = self.requests.ok(ask).await?.into_parts();
+            let (head, body) = match self.requests.ok(ask).await {
+                Ok(response) => response.into_parts(),
+                // How registries that do not know the path say so.
+                Err(UpstreamError::Status { status: 400 | 405 | 406 | 501 }) => return Err(UpstreamError::NotFound),
+                Err(error) => return Err(error),
+            };
+            // Some answer any path with a page for people.
+            if content_type(&head.headers).is_some_and(|stated| !stated.starts_with(INDEX)) {
+                discard(body).await;
+                return Err(UpstreamError::NotFound);
+            }
             let bytes = self.collect(body, "referrers", MAX_LIST_BYTES).await?;
-            Ok(ReferrersAnswer {
-                bytes,
-                content_type: content_type(&head.headers),
-                filters_applied: head.headers.get("oci-filters-applied").cloned(),
-                next: next_page(&url, &head.headers, |_| true),
-            })
+            let filters = head.headers.get("oci-filters-applied");
+            ReferrersAnswer::parse(&bytes, filters, next_page(&url, &head.headers, |_| true))
         })
         .await
     }

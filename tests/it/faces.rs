@@ -131,7 +131,9 @@ async fn the_account_sees_internal_images_under_every_name_and_nobody_else_does(
                 let refused = get(&mirror, "mirror.example", &path, credentials).await;
                 assert!(refused.phrase.contains("refused or not found"), "{path}: {refused:?}");
             }
-            for path in [&layer, &manifest(&sig), &payload, &referrers] {
+            let listed = get(&mirror, "mirror.example", &referrers, credentials).await;
+            assert_eq!(listed.json()["manifests"], json!([]), "as for what nothing refers to");
+            for path in [&layer, &manifest(&sig), &payload] {
                 let answer = get(&mirror, "mirror.example", path, credentials).await;
                 assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}: {answer:?}");
             }

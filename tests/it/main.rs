@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod artifacts;
 mod auth;
 mod chain;
 mod cli;
 mod clock;
 mod config_examples;
 mod crash;
+mod discovery;
 mod disk;
 mod doctor;
 mod drain;

@@ -9,7 +9,7 @@ use crate::support::{
     key::Key,
     mirror::{CONTAINERD, CRANE, DOCKER, Mirror, PODMAN, Setup},
     registry::{Fault, Image, Registry},
-    signing::Ed25519Key,
+    signing::{Ed25519Key, simple_signing},
 };
 
 const TAG: &str = "preview-v1";
@@ -507,8 +507,12 @@ async fn internal_images_are_as_absent_to_everybody_once_there_are_accounts() {
         let direct = mirror.get(&format!("/v2/docker.io/{REPOSITORY}/manifests/{path}"), DOCKER).await;
         assert_eq!(direct.status.as_u16(), 404, "{path}: {direct:?}");
     }
-    let referrers = mirror.get(&format!("/v2/{REPOSITORY}/referrers/{}", image.digest), DOCKER).await;
-    assert_eq!(referrers.status.as_u16(), 404);
+    let referrers = |digest: Digest| format!("/v2/{REPOSITORY}/referrers/{digest}");
+    registry.push_referrer(REPOSITORY, &image, "application/jose+json", b"{}");
+    let hidden = mirror.get(&referrers(image.digest), DOCKER).await;
+    let nobodys = mirror.get(&referrers(Digest::sha256(b"nobody")), DOCKER).await;
+    assert_eq!((hidden.status, &hidden.body), (nobodys.status, &nobodys.body));
+    assert_eq!(hidden.json()["manifests"], json!([]));
 
     let mut open = Setup { auth: None, ..Setup::over(&registry).trusting("ci", &key) }.start().await;
     assert_eq!(open.get(&manifest("internal-v1"), DOCKER).await.body, image.bytes, "served if signed");
@@ -618,16 +622,4 @@ async fn decisions_are_audited() {
     assert_eq!((&refused["statement"], &refused["address"]), (&json!("preview"), &json!("127.0.0.1")));
     let warned = events.iter().find(|event| event["action"] == "warned").unwrap();
     assert_eq!((&warned["reference"], &warned["user_agent"]), (&json!("v1"), &json!(DOCKER)));
-}
-
-fn simple_signing(digest: &Digest) -> String {
-    json!({
-        "critical": {
-            "identity": { "docker-reference": "" },
-            "image": { "docker-manifest-digest": digest.to_string() },
-            "type": "cosign container image signature"
-        },
-        "optional": null
-    })
-    .to_string()
 }

@@ -728,3 +728,58 @@ async fn what_is_about_an_internal_image_is_shown_to_the_account_alone() {
         assert_eq!(world.get(&there("blobs", &Digest::sha256(b"secret").to_string())).await.body, b"secret".as_ref());
     }
 }
+
+#[tokio::test]
+async fn what_was_pushed_is_read_beside_what_the_upstream_has_and_what_was_submitted() {
+    let world = World::new().await;
+    let digest = world.image.digest;
+    let theirs = simple_signing(&digest, "upstream");
+    let signature = world.key.sign_base64(theirs.as_bytes());
+    world.registry.push_cosign_signatures(REPOSITORY, &digest, &[(theirs.as_bytes(), &signature)]);
+    let layer = world.signature(&world.key, &simple_signing(&digest, "pushed")).await;
+    let manifest = world.signatures(&[layer]).await;
+    assert_eq!(world.put_manifest(world.sig(), &manifest).await.status, StatusCode::CREATED);
+    let payload = simple_signing(&digest, "submitted");
+    let body = json!({
+        "image_digest": digest, "tag": "preview-v1", "signature": world.key.sign_base64(payload.as_bytes()),
+        "payload": BASE64_STANDARD.encode(&payload),
+    });
+    let json = [("content-type", "application/json")];
+    let posted = world.send(Method::POST, "/api/v1/signatures", &json, body.to_string()).await;
+    assert_eq!(posted.status, StatusCode::CREATED, "{posted:?}");
+    let read = world.get(&path(world.sig())).await;
+    let mut by = Vec::new();
+    for layer in read.json()["layers"].as_array().unwrap() {
+        let payload = world.get(&blob(layer["digest"].as_str().unwrap())).await.json();
+        by.push(payload["optional"]["by"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(by, ["pushed", "upstream", "submitted"]);
+    let by_digest = world.get(&path(read.header("docker-content-digest").unwrap())).await;
+    assert_eq!(by_digest.body, read.body);
+
+    let theirs = world.registry.push_referrer(REPOSITORY, &world.image, JOSE, b"{}");
+    let empty = world.put_blob("application/vnd.oci.empty.v1+json", b"{}").await;
+    let sbom = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": SPDX, "config": empty, "subject": world.subject(),
+        "layers": [world.put_blob(SPDX, b"{\"sbom\":1}").await], "annotations": { "by": "oras" },
+    });
+    assert_eq!(world.put_manifest(digest_of(&sbom), &sbom).await.status, StatusCode::CREATED);
+    let list = async |query: &str| {
+        let listed = world.get(&format!("/v2/{REPOSITORY}/referrers/{digest}{query}")).await.json();
+        listed["manifests"].as_array().unwrap().clone()
+    };
+    let listed = list("").await;
+    assert_eq!(
+        listed.iter().map(|listed| &listed["digest"]).collect::<Vec<_>>(),
+        [&json!(theirs.digest), &json!(digest_of(&sbom))]
+    );
+    assert_eq!(
+        (&listed[1]["artifactType"], &listed[1]["annotations"], &listed[1]["size"]),
+        (&json!(SPDX), &json!({ "by": "oras" }), &json!(sbom.to_string().len()))
+    );
+    let filtered = list("?artifactType=application%2Fspdx%2Bjson").await;
+    assert_eq!(filtered.iter().map(|listed| &listed["digest"]).collect::<Vec<_>>(), [&json!(digest_of(&sbom))]);
+    world.registry.without_referrers(REPOSITORY);
+    assert_eq!(list("").await.len(), 1, "ours is there without a list upstream");
+    world.assert_nothing_was_written_upstream();
+}

@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
 pub(crate) use self::auth::Auth;
-pub(crate) use self::content::Image;
+pub(crate) use self::content::{Image, descriptor};
 pub(crate) use self::fault::Fault;
 use self::{content::Content, fault::Faults};
 

@@ -6,6 +6,8 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::json;
+use sig_repo::oci::Digest;
 
 /// An ECDSA key on P-256, as `cosign generate-key-pair` makes it.
 pub(crate) struct TestKey(EcdsaKeyPair);
@@ -46,6 +48,19 @@ impl Ed25519Key {
     pub(crate) fn sign_base64(&self, message: impl AsRef<[u8]>) -> String {
         BASE64_STANDARD.encode(self.0.sign(message.as_ref()).as_ref())
     }
+}
+
+/// What cosign signs for an image.
+pub(crate) fn simple_signing(digest: &Digest) -> String {
+    json!({
+        "critical": {
+            "identity": { "docker-reference": "" },
+            "image": { "docker-manifest-digest": digest.to_string() },
+            "type": "cosign container image signature"
+        },
+        "optional": null
+    })
+    .to_string()
 }
 
 fn pem(der: &[u8]) -> String {

@@ -27,6 +27,9 @@ pub(super) struct Held {
     pub(super) blobs: HashMap<Digest, Bytes>,
     pub(super) tags: BTreeMap<String, Digest>,
     pub(super) referrers_off: bool,
+    pub(super) referrers_per_page: Option<usize>,
+    /// Entries of the list of a subject that no manifest is the reason of.
+    pub(super) claimed: Vec<(Digest, Value)>,
 }
 
 impl Registry {
@@ -123,6 +126,52 @@ impl Registry {
         self.state().content.repositories.remove(repository);
     }
 
+    /// A signature as cosign pushes it where it may refer to its image: the layer of a `.sig` tag in a manifest
+    /// with a subject.
+    pub(crate) fn push_signature_referrer(
+        &self,
+        repository: &str,
+        subject: &Image,
+        payload: &[u8],
+        signature: &str,
+    ) -> Image {
+        let config = self.push_described(repository, "application/vnd.dev.cosign.artifact.sig.v1+json", "{}");
+        let mut layer = self.push_described(repository, MediaType::SIMPLE_SIGNING.as_str(), payload.to_vec());
+        layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
+        let media_type = MediaType::OCI_MANIFEST;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer],
+            "subject": descriptor(subject),
+        });
+        self.push_manifest(repository, None, media_type.as_str(), manifest.to_string())
+    }
+
+    /// Lists what refers to `subject` under its fallback tag, each entry as of this artifact type.
+    pub(crate) fn push_fallback(&self, repository: &str, subject: &Image, listed: &[(&Image, &str)]) -> Image {
+        let manifests: Vec<Value> = listed
+            .iter()
+            .map(|(image, artifact_type)| {
+                let mut entry = descriptor(image);
+                entry["artifactType"] = json!(artifact_type);
+                entry
+            })
+            .collect();
+        let media_type = MediaType::OCI_INDEX;
+        let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+        let tag = format!("sha256-{}", subject.digest.encoded());
+        self.push_manifest(repository, Some(&tag), media_type.as_str(), index.to_string())
+    }
+
+    /// Lists this entry among the referrers of `subject`, whatever it names.
+    pub(crate) fn claim_referrer(&self, repository: &str, subject: &Digest, entry: Value) {
+        self.held(repository, |held| held.claimed.push((*subject, entry)));
+    }
+
+    /// Lists referrers in pages of this size.
+    pub(crate) fn page_referrers(&self, repository: &str, size: usize) {
+        self.held(repository, |held| held.referrers_per_page = Some(size));
+    }
+
     /// Answers 404 to the referrers API in this repository, as older registries do.
     pub(crate) fn without_referrers(&self, repository: &str) {
         self.held(repository, |held| held.referrers_off = true);
@@ -155,15 +204,19 @@ impl Held {
         let mut found = Vec::new();
         for (digest, (media_type, bytes)) in &self.manifests {
             let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
+            let stated =
+                [&json["artifactType"], &json["config"]["mediaType"]].into_iter().find(|kind| kind.is_string());
             if json["subject"]["digest"] != subject
-                || artifact_type.is_some_and(|wanted| json["artifactType"] != wanted)
+                || artifact_type.is_some_and(|wanted| stated != Some(&json!(wanted)))
             {
                 continue;
             }
             found.push(json!({
-                "mediaType": media_type, "digest": digest, "size": bytes.len(), "artifactType": json["artifactType"],
+                "mediaType": media_type, "digest": digest, "size": bytes.len(), "artifactType": stated,
             }));
         }
+        let claimed = self.claimed.iter().filter(|(of, _)| of.to_string() == subject);
+        found.extend(claimed.map(|(_, entry)| entry.clone()));
         found
     }
 
@@ -175,6 +228,6 @@ impl Held {
     }
 }
 
-fn descriptor(image: &Image) -> Value {
+pub(crate) fn descriptor(image: &Image) -> Value {
     json!({"mediaType": image.media_type, "digest": image.digest, "size": image.bytes.len()})
 }

@@ -66,7 +66,7 @@ impl State {
         match (kind, last) {
             ("manifests", reference) => held.answer_manifest(reference),
             ("blobs", digest) => held.answer_blob(digest, headers),
-            ("referrers", digest) => held.answer_referrers(digest, &query),
+            ("referrers", digest) => held.answer_referrers(repository, digest, &query),
             ("tags", "list") => held.answer_tags(repository, &query),
             _ => Answer::status(StatusCode::NOT_FOUND),
         }
@@ -108,15 +108,21 @@ impl Held {
         Answer::of(head.body(()).unwrap(), bytes.slice(first..=last))
     }
 
-    fn answer_referrers(&self, digest: &str, query: &HashMap<String, String>) -> Answer {
+    fn answer_referrers(&self, repository: &str, digest: &str, query: &HashMap<String, String>) -> Answer {
         if self.referrers_off {
             return Answer::status(StatusCode::NOT_FOUND);
         }
         let wanted = query.get("artifactType").map(String::as_str);
-        let index = json!({
-            "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": self.referrers(digest, wanted),
-        });
+        let all = self.referrers(digest, wanted);
+        let size = self.referrers_per_page.unwrap_or(usize::MAX);
+        let first: usize = query.get("from").map_or(0, |from| from.parse().unwrap());
+        let page: Vec<_> = all.iter().skip(first).take(size).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": page});
         let mut answer = Answer::json(&index);
+        if first + page.len() < all.len() {
+            let link = format!("</v2/{repository}/referrers/{digest}?from={}>; rel=\"next\"", first + size);
+            answer.head.headers_mut().insert(header::LINK, link.parse().unwrap());
+        }
         let headers = answer.head.headers_mut();
         headers.insert(header::CONTENT_TYPE, MediaType::OCI_INDEX.as_str().parse().unwrap());
         if wanted.is_some() {

@@ -18,6 +18,7 @@ use crate::{
     audit::Audit,
     clock::Clock,
     config::{Config, MaxAge},
+    oci::OwnNames,
     policy::TrustPolicy,
     pull::{Judge, Puller, Searches, Settings, TRUST_POLL, TrustFiles, TrustFilesError, Trusted},
     registry::{self, Registry},
@@ -149,7 +150,7 @@ impl Parts {
             .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Thread)?;
-        let trusted = Arc::new(Trusted::new(files, config.sigstore, store.clone(), clock.clone())?);
+        let trusted = Arc::new(Trusted::new(files, config.sigstore, own_names(config), store.clone(), clock.clone())?);
         let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(metrics))?);
         let services = RevocationServices::new(&config.revocation_hosts, clock.clone());
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
@@ -263,6 +264,10 @@ async fn flush_audit(audit: Arc<Audit>) {
             tracing::error!("audit events were not written: {error}");
         }
     }
+}
+
+fn own_names(config: &Config) -> OwnNames {
+    OwnNames::new(config.registry_hosts.names(), config.upstream.default.name.clone())
 }
 
 fn settings(config: &Config) -> Settings {

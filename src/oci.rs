@@ -10,6 +10,7 @@ mod error_code;
 pub(crate) mod grammar;
 mod manifest;
 mod media_type;
+mod own_names;
 mod reference;
 mod repository;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub use self::digest::{Algorithm, Digest, DigestError, DigestHasher};
 pub use self::error_code::ErrorCode;
 pub use self::manifest::{MAX_CHILDREN, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
 pub use self::media_type::MediaType;
+pub use self::own_names::OwnNames;
 pub use self::reference::{ArtifactTag, Reference, ReferenceError, Tag, TagError, TagType};
 pub use self::repository::{RegistryName, Repository, RepositoryError};

@@ -4,6 +4,7 @@
 //! Nothing here knows a rule of policy. A challenge is sent under our own names alone (`face`): a mirror
 //! that asks for credentials is walked round, and may be sent the user's Docker Hub password.
 
+mod atomic;
 mod client;
 mod face;
 mod push;
@@ -21,7 +22,6 @@ use std::{
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use prometheus_client::metrics::counter::Counter;
-use serde_json::json;
 
 use crate::{
     access::BasicAuth,
@@ -147,7 +147,7 @@ impl Parts {
         match route {
             Route::Base => respond::base(),
             Route::TooOld => respond::too_old(),
-            Route::Discover => respond::json(&json!({ "extensions": [] })),
+            Route::Discover => respond::extensions(),
             Route::Manifest { target, reference } => self.manifest(&target, reference, client).await,
             Route::Blob { target, digest } => self.blob(&target, &digest, headers, client).await,
             Route::Tags { target, query } => self.tags(&target, &query, client).await,

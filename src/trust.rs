@@ -24,7 +24,7 @@ mod verifier;
 
 pub use self::envelope::{
     Annotations, EVIDENCE_ANNOTATIONS, Envelope, EnvelopeError, Flaw, Format, JsonFlaw, MAX_PAYLOAD_BYTES,
-    MAX_SIGNATURE_BYTES, UnknownFormat, unwrapped,
+    MAX_SIGNATURE_BYTES, NamedImage, UnknownFormat, unwrapped,
 };
 pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
 pub use self::notation::{

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, ensure};
 use sig_repo::{
     audit::Audit,
     config::Config,
-    oci::{Reference, Repository},
+    oci::{OwnNames, Reference, Repository},
     policy::TrustPolicy,
     pull::{Ask, Asker, Judge, Puller, Settings, TrustFiles, Trusted},
     store::Store,
@@ -32,8 +32,13 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
     let writers: Vec<_> = writers.into_iter().map(|writer| thread::spawn(move || writer.run())).collect();
 
     let metrics = Metrics::new();
-    let trusted =
-        Arc::new(Trusted::new(TrustFiles::read(&config.trust_dir)?, config.sigstore, store.clone(), clock.clone())?);
+    let trusted = Arc::new(Trusted::new(
+        TrustFiles::read(&config.trust_dir)?,
+        config.sigstore,
+        OwnNames::default(),
+        store.clone(),
+        clock.clone(),
+    )?);
     let services = RevocationServices::new(&[], clock.clone());
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
     let settings = Settings {

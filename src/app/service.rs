@@ -44,6 +44,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             }
             let registry = self.registry.clone();
             future::Either::Right(Box::pin(async move { Ok(registry.answer(request).await.map(Either::Left)) }))
+        } else if under("/extensions") {
+            let registry = self.registry.clone();
+            future::Either::Right(Box::pin(async move { Ok(registry.signatures(request).await.map(Either::Left)) }))
         } else if under("/api") {
             let api = self.api.clone();
             future::Either::Right(Box::pin(async move {

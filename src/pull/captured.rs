@@ -395,12 +395,15 @@ fn signed(layer: &Descriptor, blob: &Bytes) -> Result<Option<Signed>, PushError>
 fn tag_of(reference: &Reference, subject: &Digest) -> Tag {
     match reference {
         Reference::Tag(tag) => tag.clone(),
-        Reference::Digest(_) => {
-            let encoded = subject.encoded();
-            let name = format!("{}-{}", subject.algorithm(), &encoded[..encoded.len().min(64)]);
-            name.parse().expect("an algorithm and hexadecimal digits are a tag")
-        }
+        Reference::Digest(_) => tag_of_digest(subject),
     }
+}
+
+/// The tag of the fallback list.
+pub(super) fn tag_of_digest(subject: &Digest) -> Tag {
+    let encoded = subject.encoded();
+    let name = format!("{}-{}", subject.algorithm(), &encoded[..encoded.len().min(64)]);
+    name.parse().expect("an algorithm and hexadecimal digits are a tag")
 }
 
 fn new_artifact(manifest: &Manifest, subject: Digest, blobs: Vec<(Digest, Bytes)>) -> NewArtifact {

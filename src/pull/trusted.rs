@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Clock,
+    oci::OwnNames,
     store::{SignerRow, Store, StoreError},
     trust::{Credential, Demands, RevocationId, Signer, SignerOrigin, SigstoreRoot, Status, TrustRoot},
 };
@@ -33,6 +34,7 @@ pub struct Trusted {
     current: ArcSwap<TrustRoot>,
     changes: Changes,
     demands: Demands,
+    own_names: OwnNames,
     files: Mutex<Files>,
     /// Why the directory could not be read when it was last looked at.
     failure: Mutex<Option<String>>,
@@ -54,13 +56,20 @@ pub enum TrustedError {
 
 impl Trusted {
     /// The signers of files that were read, and of the store.
-    pub fn new(files: TrustFiles, demands: Demands, store: Store, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(
+        files: TrustFiles,
+        demands: Demands,
+        own_names: OwnNames,
+        store: Store,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         let trusted = Self {
             store,
             clock,
             current: ArcSwap::from_pointee(TrustRoot::new(Vec::new())),
             changes: Changes::default(),
             demands,
+            own_names,
             files: Mutex::new(Files { read: files, added: BTreeMap::new() }),
             failure: Mutex::default(),
         };
@@ -147,7 +156,8 @@ impl Trusted {
         let roots = read.sigstore_roots().unwrap_or_else(|| vec![self.shipped_root(has_keyless)]);
         let root = TrustRoot::new(signers).with_sigstore(roots.into(), self.demands);
         let before = self.root();
-        let root = Arc::new(root.with_revocations(before.revocations().clone()));
+        let root = root.with_own_names(self.own_names.clone()).with_revocations(before.revocations().clone());
+        let root = Arc::new(root);
         let changed = root.changed_since(&before);
         self.current.store(root);
         if !changed.is_empty() {

@@ -2,9 +2,12 @@ use std::str::FromStr;
 
 use http::{HeaderValue, Response, header, uri::Authority};
 
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, RegistryName};
 
-use super::{refusal, respond::Body};
+use super::{
+    refusal,
+    respond::{self, Body},
+};
 
 /// The names under which clients mean us when they say registry: there we ask who they are, and show
 /// them what their account may see. Under every other name we stand in for another registry, and a
@@ -18,6 +21,11 @@ pub struct RegistryHosts(Vec<String>);
 pub struct RegistryHostsError;
 
 impl RegistryHosts {
+    /// Those that can stand in the name of an image.
+    pub fn names(&self) -> Vec<RegistryName> {
+        self.0.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -52,10 +60,12 @@ fn without_default_port(host: &str) -> &str {
     [":443", ":80"].into_iter().find_map(|port| host.strip_suffix(port)).unwrap_or(host)
 }
 
-/// Who are you? The realm is a constant: nothing of a request is in a challenge.
+/// Who are you? The realm is a constant: nothing of a request is in a challenge. It is the first answer that
+/// podman gets, and by it decides where signatures are kept.
 pub(super) fn challenge() -> Response<Body> {
     let mut response = refusal::error(ErrorCode::Unauthorized, "sign in with the user and the password of an account");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sig-repo\""));
+    respond::support_signatures(&mut response);
     response
 }
 

@@ -19,6 +19,7 @@ use crate::{
 
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const SUPPORTS_SIGNATURES: HeaderName = HeaderName::from_static("x-registry-supports-signatures");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
@@ -73,9 +74,37 @@ impl http_body::Body for Body {
     }
 }
 
-/// Distribution specification, "Determining Support".
+/// Distribution specification, "Determining Support"; and for podman, that `atomic` answers.
 pub(super) fn base() -> Response<Body> {
-    json(&json!({}))
+    let mut response = json(&json!({}));
+    support_signatures(&mut response);
+    response
+}
+
+pub(super) fn support_signatures(response: &mut Response<Body>) {
+    response.headers_mut().insert(SUPPORTS_SIGNATURES, HeaderValue::from_static("1"));
+}
+
+/// Distribution specification, "Extensions".
+pub(super) fn extensions() -> Response<Body> {
+    json(&json!({ "extensions": [
+        {
+            "name": "_oci",
+            "url": "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",
+            "description": "what extensions there are",
+            "endpoints": ["_oci/ext/discover"],
+        },
+        {
+            "name": "_atomic",
+            "url": "https://github.com/containers/image/blob/main/docs/signature-protocols.md",
+            "description": "OpenPGP signatures, read and written as podman, skopeo and CRI-O do",
+            "endpoints": ["/extensions/v2/{name}/signatures/{digest}"],
+        },
+    ] }))
+}
+
+pub(super) fn created() -> Response<Body> {
+    uncached(StatusCode::CREATED, Body::empty())
 }
 
 pub(super) fn too_old() -> Response<Body> {

@@ -46,6 +46,13 @@ pub(super) enum Route<'a> {
     },
 }
 
+/// What a path under `/extensions` asks for: the signatures of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SignaturesRoute<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) digest: Digest,
+}
+
 /// A repository, and how it was addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target<'a> {
@@ -149,6 +156,19 @@ impl<'a> Route<'a> {
         }
         let query = Query(request.uri().query().unwrap_or_default());
         Ok(Self::Upload { target: Target::parse(repository, query, request, canonical)?, name: last })
+    }
+}
+
+impl<'a> SignaturesRoute<'a> {
+    /// `/extensions/v2/{name}/signatures/{digest}`.
+    pub(super) fn parse<B>(request: &'a Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
+        let rest = request.uri().path().strip_prefix("/extensions/v2/").ok_or(RouteError::NotFound)?;
+        let mut segments = rest.rsplitn(3, '/');
+        let (Some(last), Some("signatures"), Some(name)) = (segments.next(), segments.next(), segments.next()) else {
+            return Err(RouteError::NotFound);
+        };
+        let query = Query(request.uri().query().unwrap_or_default());
+        Ok(Self { target: Target::parse(name, query, request, canonical)?, digest: digest(last)? })
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) use self::{
     simple_signing::{Claim, ClaimType, SignedReference, SimpleSigning},
 };
 use super::openpgp::{OpenPgpFlaw, SignedMessage};
+use crate::oci::{Digest, Repository, Tag};
 
 /// Larger signatures are refused before they are looked at.
 pub const MAX_SIGNATURE_BYTES: usize = 1 << 20;
@@ -64,6 +65,14 @@ pub struct UnknownFormat;
 pub struct Envelope {
     content: Content,
     normalised_hash: [u8; 32],
+}
+
+/// What a signature says that it is for: the signer's words, which count once they are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedImage<'a> {
+    pub digest: &'a Digest,
+    pub repository: &'a Repository,
+    pub tag: Option<&'a Tag>,
 }
 
 #[derive(Debug, Clone)]
@@ -225,6 +234,17 @@ impl Envelope {
     /// `s` and base64 make no difference.
     pub fn normalised_hash(&self) -> [u8; 32] {
         self.normalised_hash
+    }
+
+    /// The image that an OpenPGP signature says it is for, whether or not that is true.
+    pub fn names_image(&self) -> Option<NamedImage<'_>> {
+        let Content::OpenPgp(message) = &self.content else { return None };
+        match message.claim() {
+            Claim::Image { digest, reference: Some(reference), .. } => {
+                Some(NamedImage { digest, repository: &reference.repository, tag: reference.tag.as_ref() })
+            }
+            Claim::Image { reference: None, .. } | Claim::OtherType => None,
+        }
     }
 
     pub(super) fn content(&self) -> &Content {

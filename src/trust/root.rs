@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{
     Credential, Demands, OpenPgpKey, PublicKey, Rejection, Revocations, Signer, SignerId, SignerIdentity, SigstoreRoot,
 };
+use crate::oci::OwnNames;
 
 /// Whom we believe at some moment: immutable, replaced whole.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,7 @@ pub struct TrustRoot {
     demands: Demands,
     /// What is known of the revocation of certificates.
     revocations: Arc<Revocations>,
+    own_names: OwnNames,
 }
 
 /// What a credential is worth at an instant.
@@ -52,6 +54,16 @@ impl TrustRoot {
 
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
+    }
+
+    /// The same, where a signature that names an image by one of our own names means the image that we
+    /// stand in for.
+    pub fn with_own_names(self, own_names: OwnNames) -> Self {
+        Self { own_names, ..self }
+    }
+
+    pub fn own_names(&self) -> &OwnNames {
+        &self.own_names
     }
 
     pub fn signers(&self) -> &[Signer] {

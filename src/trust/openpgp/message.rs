@@ -12,7 +12,7 @@ use super::{
     packet::{COMPRESSED, LITERAL, ONE_PASS_SIGNATURE, OpenPgpFlaw, Packet, Packets, Reader, SIGNATURE},
     signature::Signature,
 };
-use crate::trust::envelope::{ClaimType, Flaw, SimpleSigning};
+use crate::trust::envelope::{Claim, ClaimType, Flaw, SimpleSigning};
 
 /// RFC 9580, section 10.3: a signed message: one signature over one literal, whole or compressed.
 ///
@@ -60,6 +60,10 @@ impl SignedMessage {
             return Err(OpenPgpFlaw::Structure.into());
         }
         Ok(Self { signature, payload: SimpleSigning::parse(text(literal)?, ClaimType::Atomic)? })
+    }
+
+    pub(in crate::trust) fn claim(&self) -> &Claim {
+        self.payload.claim()
     }
 
     /// Feeds what is the same in every encoding of this message, compressed or not.

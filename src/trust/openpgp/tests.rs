@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use self::made::{Made, Owner, packet};
 use super::{packet::Packets, *};
 use crate::{
-    oci::{Digest, RegistryName, Repository},
+    oci::{Digest, OwnNames, RegistryName, Repository},
     trust::{
         Annotations, Credential, Envelope, EnvelopeError, Flaw, Format, JsonFlaw, KeyError, Outcome, Rejection, Signer,
         SignerOrigin, Subject, TrustRoot, Verified,
@@ -141,6 +141,13 @@ fn a_signature_counts_for_the_image_and_the_repository_that_it_names_and_for_no_
         let mismatch = Rejection::RepositoryMismatch { found: repository() };
         assert_eq!(judge(&digest, Some(other)), Outcome::Rejected(mismatch), "{other}");
     }
+    // A name of our own means the registry that we stand in for.
+    let names = ["docker.io", "registry.example"].map(|name| name.parse().unwrap());
+    let [ours, canonical] = names;
+    let root = root.clone().with_own_names(OwnNames::new(vec![ours], canonical));
+    let elsewhere = Repository::parse("registry.example/team/app", &"docker.io".parse().unwrap()).unwrap();
+    let subject = Subject { digest: &digest, manifest: None, repository: Some(&elsewhere) };
+    assert!(crate::trust::verify(&envelope, &subject, &root, at(NOW)).is_verified());
     let other = Digest::sha256(b"another image");
     assert_eq!(judge(&other, None), Outcome::Rejected(Rejection::SubjectMismatch { found: digest }));
     assert_eq!(refused(&fixture("other-repository.gpg"), keys("ed25519"), NOW), "repository-mismatch");

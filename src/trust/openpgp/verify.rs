@@ -104,7 +104,7 @@ pub(in crate::trust) fn verify(
         return Outcome::Rejected(Rejection::SubjectMismatch { found: *digest });
     }
     let reference = reference.as_ref().expect("a claim of this type names an image");
-    if subject.repository.is_some_and(|asked| *asked != reference.repository) {
+    if subject.repository.is_some_and(|asked| *asked != root.own_names().meant(&reference.repository)) {
         return Outcome::Rejected(Rejection::RepositoryMismatch { found: reference.repository.clone() });
     }
     let signed = match signed_by(message, root.openpgp_keys(), now) {

@@ -12,6 +12,7 @@ use sig_repo::{
     api,
     audit::Audit,
     clock::Clock,
+    oci::OwnNames,
     policy::{Level, TrustPolicy},
     pull::{Judge, Puller, Settings, TrustFiles, Trusted},
     store::{self, Store},
@@ -78,6 +79,7 @@ impl Setup {
             Trusted::new(
                 TrustFiles::read(&trust_dir(&directory)).unwrap(),
                 Demands::default(),
+                OwnNames::default(),
                 store.clone(),
                 clock.clone(),
             )

@@ -42,7 +42,8 @@ pub(crate) struct Setup {
     pub(crate) metadata_max_age: Duration,
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) registry_hosts: &'static str,
-    pub(crate) keys: Vec<(&'static str, String)>,
+    /// What is in the trust directory, by the names of the files.
+    pub(crate) trusted: Vec<(String, String)>,
     pub(crate) revocation_hosts: Vec<Url>,
 }
 
@@ -70,7 +71,7 @@ impl Setup {
             metadata_max_age: Duration::ZERO,
             trusted_proxies: Vec::new(),
             registry_hosts: "",
-            keys: Vec::new(),
+            trusted: Vec::new(),
             revocation_hosts: Vec::new(),
         }
     }
@@ -87,16 +88,20 @@ impl Setup {
         self.trusting_pem(name, key.pem())
     }
 
-    pub(crate) fn trusting_pem(mut self, name: &'static str, pem: String) -> Self {
-        self.keys.push((name, pem));
+    pub(crate) fn trusting_pem(self, name: &'static str, pem: String) -> Self {
+        self.trusting_file(&format!("{name}.pub"), pem)
+    }
+
+    pub(crate) fn trusting_file(mut self, name: &str, text: String) -> Self {
+        self.trusted.push((name.to_owned(), text));
         self
     }
 
     pub(crate) async fn start(self) -> Mirror {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("trust")).unwrap();
-        for (name, pem) in &self.keys {
-            fs::write(directory.path().join("trust").join(format!("{name}.pub")), pem).unwrap();
+        for (name, text) in &self.trusted {
+            fs::write(directory.path().join("trust").join(name), text).unwrap();
         }
         let clock = Clock::manual("2026-11-22T12:00:00Z".parse().unwrap());
         let mut mirror = Mirror { running: None, addr: ([127, 0, 0, 1], 0).into(), setup: self, clock, directory };

@@ -69,22 +69,30 @@ impl<'a> Desk<'a> {
 #[ignore = "needs root and real clients: tests/run"]
 fn cosign_signs_through_the_mirror_and_verifies_through_it() {
     inside(|world| {
-        let origin = Origin::Trixie;
-        let desk = Desk::new(world, &format!("cosign-{origin:?}"));
-        run(desk.command(origin, "cosign").arg("generate-key-pair")).expect("cosign generate-key-pair");
-        desk.trust("cosign.pub");
-
-        let image = world.registry.publish("preview-1");
-        let reference = desk.reference(&image);
-        desk.lets_through(&image, || {
-            let mut sign = desk.command(origin, "cosign");
-            sign.args(["sign", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--allow-http-registry"]);
-            run(sign.arg("--allow-insecure-registry").arg(&reference)).expect("cosign sign");
-        });
-        let mut verify = desk.command(origin, "cosign");
-        verify.args(["verify", "--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry"]);
-        let verified = run(verify.arg(&reference)).expect("cosign verify");
-        assert!(verified.contains(&image.single), "{verified}");
+        for (origin, forms) in [
+            (Origin::Trixie, &[&["--allow-insecure-registry"][..]][..]),
+            (
+                Origin::Sid,
+                &[&["--use-signing-config=false"], &["--use-signing-config=false", "--new-bundle-format=false"]],
+            ),
+        ] {
+            let desk = Desk::new(world, &format!("cosign-{origin:?}"));
+            run(desk.command(origin, "cosign").arg("generate-key-pair")).expect("cosign generate-key-pair");
+            desk.trust("cosign.pub");
+            for form in forms {
+                let image = world.registry.publish("preview-1");
+                let reference = desk.reference(&image);
+                desk.lets_through(&image, || {
+                    let mut sign = desk.command(origin, "cosign");
+                    sign.args(["sign", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--allow-http-registry"]);
+                    run(sign.args(*form).arg(&reference)).expect("cosign sign");
+                });
+                let mut verify = desk.command(origin, "cosign");
+                verify.args(["verify", "--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry"]);
+                let verified = run(verify.arg(&reference)).expect("cosign verify");
+                assert!(verified.contains(&image.single), "{verified}");
+            }
+        }
     });
 }
 
@@ -99,20 +107,59 @@ fn attestations_and_lists_of_parts_are_kept_and_let_nothing_through() {
         run(desk.command(Origin::Trixie, "cosign").arg("generate-key-pair")).expect("cosign generate-key-pair");
         desk.trust("cosign.pub");
         let watch = world.hub.watch();
-        let (origin, form) = (Origin::Trixie, "--allow-insecure-registry");
-        let mut attest = desk.command(origin, "cosign");
-        attest.args(["attest", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--type", "spdxjson"]);
-        attest.args(["--predicate", "sbom.json", "--allow-http-registry", form]);
-        run(attest.arg(&reference)).expect("cosign attest");
-        let mut verify = desk.command(origin, "cosign");
-        verify.args(["verify-attestation", "--type", "spdxjson", "--key", "cosign.pub", "--insecure-ignore-tlog"]);
-        run(verify.args(["--allow-http-registry", &reference])).expect("cosign verify-attestation");
+        for (origin, form) in
+            [(Origin::Trixie, "--allow-insecure-registry"), (Origin::Sid, "--use-signing-config=false")]
+        {
+            let mut attest = desk.command(origin, "cosign");
+            attest.args(["attest", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--type", "spdxjson"]);
+            attest.args(["--predicate", "sbom.json", "--allow-http-registry", form]);
+            run(attest.arg(&reference)).expect("cosign attest");
+            let mut verify = desk.command(origin, "cosign");
+            verify.args(["verify-attestation", "--type", "spdxjson", "--key", "cosign.pub", "--insecure-ignore-tlog"]);
+            run(verify.args(["--allow-http-registry", &reference])).expect("cosign verify-attestation");
+        }
+        let mut attach = desk.command(Origin::Sid, "oras");
+        attach.args(["attach", "--plain-http", "--artifact-type", "application/spdx+json", &reference]);
+        run(attach.arg("sbom.json:application/spdx+json")).expect("oras attach");
+        let mut discover = desk.command(Origin::Sid, "oras");
+        let found = run(discover.args(["discover", "--plain-http", &reference])).expect("oras discover");
+        assert!(found.contains("application/spdx+json") && found.contains("sigstore.bundle"), "{found}");
         // An image is another matter.
         let mut push = desk.command(Origin::Sid, "oras");
         push.args(["push", "--plain-http", &format!("{}/docker.io/{}:evil", desk.name, image.repository), "sbom.json"]);
         let pushed = run(&mut push);
         assert!(!pushed.ok && pushed.output.contains("only signatures, attestations and SBOMs"), "{}", pushed.output);
         assert!(!desk.mirror.gives(&image, &image.tag) && !desk.mirror.holds_valid(&image.single));
+        let writes: Vec<_> = watch.entries().into_iter().filter(|entry| !entry.reads()).collect();
+        assert!(writes.is_empty(), "{}", listed(&writes));
+    });
+}
+
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn notation_signs_through_the_mirror_and_verifies_through_it() {
+    inside(|world| {
+        let desk = Desk::new(world, "notation");
+        let image = world.registry.publish("preview-1");
+        let notation = |arguments: &[&str]| {
+            let mut command = desk.command(Origin::Sid, "notation");
+            run(command.args(arguments)).expect(arguments[0])
+        };
+        notation(&["cert", "generate-test", "--default", "push.example"]);
+        let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
+            "name": "push", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
+            "trustStores": ["ca:push.example"], "trustedIdentities": ["*"],
+        }]});
+        fs::write(desk.directory.join("policy.json"), policy.to_string()).unwrap();
+        notation(&["policy", "import", "--force", "policy.json"]);
+        let watch = world.hub.watch();
+        for format in ["jws", "cose"] {
+            let reference = desk.reference(&image);
+            let account = ["--insecure-registry", "-u", ADMIN.0, "-p", ADMIN.1, &*reference];
+            notation(&[&["sign", "--signature-format", format][..], &account].concat());
+            let verified = notation(&[&["verify"][..], &account].concat());
+            assert!(verified.contains("Successfully verified"), "{verified}");
+        }
         let writes: Vec<_> = watch.entries().into_iter().filter(|entry| !entry.reads()).collect();
         assert!(writes.is_empty(), "{}", listed(&writes));
     });

@@ -23,7 +23,11 @@ use crate::{
 
 use super::{
     Admitted, Ask, Asker, Blob, Conflict, MAX_ARTIFACT_BLOB_BYTES, NewRecord, Puller, Refused, Signed, SubmitError,
-    artifacts::ungated, fetch::FetchError, published::SIGNATURE_ANNOTATION, tag_lists::TagListError, who,
+    artifacts::ungated,
+    fetch::FetchError,
+    published::{Made, SIGNATURE_ANNOTATION},
+    tag_lists::TagListError,
+    who,
 };
 
 /// Layers of one manifest: nobody signs an image so often, and each is looked at.
@@ -242,6 +246,9 @@ impl Puller {
         let repository = &push.ask.repository;
         if let Some(held) = self.store.artifact_blob(repository, blob)? {
             return Ok(Some(held.bytes));
+        }
+        if let Some(Made::Blob(bytes)) = self.made(repository, blob, &push.ask.asker).await {
+            return Ok(Some(bytes));
         }
         let Some(served) = self.served_blob(repository, blob, &push.ask.asker) else { return Ok(None) };
         if let Some(bytes) = served.held {

@@ -19,14 +19,18 @@ mod artifacts;
 mod cosign;
 mod database;
 mod fixtures;
+mod forgeries;
 mod issuer;
 mod keys;
+mod pulls;
 mod servers;
 mod trust;
 
 /// One is enough for all tests: it is part of the world.
 pub(crate) struct Lab {
     directory: PathBuf,
+    /// What Fulcio signs with.
+    authority: rcgen::Issuer<'static, rcgen::KeyPair>,
     issuer: issuer::Issuer,
     servers: servers::Servers,
 }
@@ -34,10 +38,10 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn start(world: &World) -> Self {
         let directory = world.scratch.join("lab");
-        keys::make(world, &directory);
+        let authority = keys::make(world, &directory);
         let issuer = issuer::Issuer::start(&world.runtime);
         let servers = servers::Servers::start(world, &directory);
-        let lab = Self { directory, issuer, servers };
+        let lab = Self { directory, authority, issuer, servers };
         lab.write_trusted_root(world);
         lab
     }

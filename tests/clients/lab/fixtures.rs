@@ -1,4 +1,4 @@
-//! Every kind of signature that cosign makes here, and cosign's own opinion of each. `tests/fixtures/sigstore` is what a
+//! Every kind of signature that cosign makes here, the forgeries beside them, and cosign's own opinion of each. `tests/fixtures/sigstore` is what a
 //! run of this left there.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
 use super::{
     artifacts::Artifact,
     cosign::{Build, By, Form, Kind},
+    forgeries::Forgery,
     issuer::Identity,
     keys::Algorithm,
     trust::{Log, Witnesses},
@@ -18,7 +19,7 @@ use crate::world::{inside, variable};
 /// Where [`FIXTURES`] names a directory, each is also left there.
 #[test]
 #[ignore = "needs root, real clients and servers that are compiled: tests/run --all"]
-fn cosign_signs_in_every_way_and_accepts_all_of_it_but_ed25519ph() {
+fn cosign_accepts_what_it_signs_but_ed25519ph_and_refuses_forgeries() {
     inside(|world| {
         let lab = world.lab();
         let image = world.registry.publish_in("lab", "v1");
@@ -30,6 +31,16 @@ fn cosign_signs_in_every_way_and_accepts_all_of_it_but_ed25519ph() {
             let artifact = lab.take(world, kind, &image);
             if let Some(directory) = &out {
                 artifact.write(&directory.join(kind.name()));
+            }
+        }
+        for forgery in Forgery::ALL {
+            let bundle = lab.forge(world, forgery, PERSON, &image);
+            let by = By::Unlogged(PERSON);
+            let kind = Kind { form: Form::Blob, build: Build::Three, by, witnesses: TSA, annotated: false };
+            let verified = lab.verify(world, kind, &image);
+            assert_eq!(verified.ok, forgery.deceives_cosign(), "{forgery:?}: {}", verified.output);
+            if let Some(directory) = &out {
+                Artifact::Bundle(bundle).write(&directory.join("forged").join(forgery.name()));
             }
         }
         let Some(directory) = &out else { return };
@@ -132,14 +143,14 @@ fn kinds() -> Vec<Kind> {
     kinds
 }
 
-const PERSON: Identity = Identity::Person("dev@lab.example");
-const WORKFLOW: Identity = Identity::Workflow("team/app");
+pub(super) const PERSON: Identity = Identity::Person("dev@lab.example");
+pub(super) const WORKFLOW: Identity = Identity::Workflow("team/app");
 
 const NONE: Witnesses = Witnesses { log: None, timestamp: false };
 const TSA: Witnesses = Witnesses { log: None, timestamp: true };
-const REKOR_1: Witnesses = Witnesses { log: Some(Log::First), timestamp: false };
+pub(super) const REKOR_1: Witnesses = Witnesses { log: Some(Log::First), timestamp: false };
 const REKOR_1_TSA: Witnesses = Witnesses { log: Some(Log::First), timestamp: true };
-const REKOR_2_TSA: Witnesses = Witnesses { log: Some(Log::Second), timestamp: true };
+pub(super) const REKOR_2_TSA: Witnesses = Witnesses { log: Some(Log::Second), timestamp: true };
 
 /// The variable.
 const FIXTURES: &str = "SIG_REPO_FIXTURES";

@@ -38,8 +38,8 @@ pub(super) const REKOR_1_KEY: &str = "rekor-1.key";
 pub(super) const REKOR_2_PUBLIC: &str = "rekor-2.pub";
 pub(super) const REKOR_2_KEY: &str = "rekor-2.key";
 
-/// All of them, new, in `directory`.
-pub(super) fn make(world: &World, directory: &Path) {
+/// All of them, new, in `directory`; and what issues certificates in the name of the authority that signs.
+pub(super) fn make(world: &World, directory: &Path) -> Issuer<'static, KeyPair> {
     fs::create_dir_all(directory).unwrap();
     for algorithm in Algorithm::ALL {
         algorithm.make(world, directory);
@@ -55,18 +55,17 @@ pub(super) fn make(world: &World, directory: &Path) {
     };
 
     let (root, root_issuer) = authority("sigstore root", BasicConstraints::Constrained(1));
-    let (intermediate, key) = {
-        let key = ecdsa();
-        let mut params = named("sigstore intermediate");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-        params.use_authority_key_identifier_extension = true;
-        (params.signed_by(&key, &root_issuer).unwrap(), key)
-    };
+    let key = ecdsa();
+    let mut params = named("sigstore intermediate");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    params.use_authority_key_identifier_extension = true;
+    let intermediate = params.signed_by(&key, &root_issuer).unwrap();
     write(FULCIO_ROOT, &root.pem());
     write(FULCIO_CHAIN, &[intermediate.pem(), root.pem()].concat());
     encrypt(FULCIO_KEY, &key);
+    let fulcio = Issuer::new(params, key);
 
     let (root, root_issuer) = authority("timestamp root", BasicConstraints::Constrained(0));
     let key = ecdsa();
@@ -88,6 +87,7 @@ pub(super) fn make(world: &World, directory: &Path) {
         write(public, &key.public_key_pem());
         write(private, &key.serialize_pem());
     }
+    fulcio
 }
 
 impl Algorithm {

@@ -1,0 +1,105 @@
+//! What cosign signs here, on its way from the Hub to whoever pulls.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+use super::{
+    Lab,
+    artifacts::Artifact,
+    cosign::{Build, By, Form, Kind},
+    fixtures::{PERSON, REKOR_1, REKOR_2_TSA, WORKFLOW},
+    issuer::Identity,
+};
+use crate::{
+    clients::{Client, Mode, Pull, Reference},
+    doors::Door,
+    images::Image,
+    mirror::{Mirror, fresh_directory},
+    world::{World, inside},
+};
+
+#[test]
+#[ignore = "needs root, real clients and servers that are compiled: tests/run --all"]
+fn keyless_images_come_and_those_of_anybody_else_stay_away() {
+    inside(|world| {
+        let lab = world.lab();
+        let mirror = lab.mirror(world, PERSON);
+        for (form, build, witnesses) in [
+            (Form::Bundle, Build::Three, REKOR_2_TSA),
+            (Form::Bundle, Build::Three, REKOR_1),
+            (Form::Classic, Build::Two, REKOR_1),
+        ] {
+            for (who, refused) in [
+                (PERSON, None),
+                (Identity::Person("stranger@lab.example"), Some("the certificate's subject is not")),
+                (WORKFLOW, Some("the certificate's issuer of identities is not")),
+            ] {
+                let image = world.registry.publish("preview-1");
+                let kind = Kind { form, build, by: By::Identity(who), witnesses, annotated: false };
+                lab.sign(world, kind, &image);
+                // A bundle is submitted, what is under the `.sig` tag is found.
+                if form == Form::Bundle {
+                    assert_eq!(lab.submit(world, &mirror, kind, &image)["is_valid"], refused.is_none());
+                }
+                match refused {
+                    None => pull(&image).comes(world, &image.single),
+                    Some(reason) => drop(pull(&image).is_refused(world, &image, reason)),
+                }
+                CLIENT.empty(world);
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root, real clients and servers that are compiled: tests/run --all"]
+fn a_sigstore_that_is_not_trusted_certifies_nobody() {
+    inside(|world| {
+        let lab = world.lab();
+        let directory = fresh_directory(world);
+        trust(&directory, PERSON);
+        let _mirror = Mirror::start_in(world, directory, &[]);
+        let image = world.registry.publish("preview-1");
+        let by = By::Identity(PERSON);
+        let kind = Kind { form: Form::Classic, build: Build::Two, by, witnesses: REKOR_1, annotated: false };
+        lab.sign(world, kind, &image);
+        pull(&image).is_refused(world, &image, "no certificate authority of a trusted root");
+    });
+}
+
+impl Lab {
+    /// A mirror that believes this sigstore, and trusts one identity.
+    fn mirror<'a>(&self, world: &'a World, who: Identity) -> Mirror<'a> {
+        let directory = fresh_directory(world);
+        fs::copy(self.trusted_root(), trust(&directory, who).join("trusted_root.json")).unwrap();
+        Mirror::start_in(world, directory, &[])
+    }
+
+    /// Takes a bundle away from the image and submits it. The record.
+    fn submit(&self, world: &World, mirror: &Mirror<'_>, kind: Kind, image: &Image) -> Value {
+        let Artifact::Bundle(bundle) = self.take(world, kind, image) else { panic!("{kind:?} makes no bundle") };
+        mirror.submit_record(&image.single, &image.tag, &BASE64_STANDARD.encode(bundle), &[])
+    }
+}
+
+/// The directory of trust, with a file for the identity.
+fn trust(directory: &Path, who: Identity) -> PathBuf {
+    let trust = directory.join("trust");
+    fs::create_dir_all(&trust).unwrap();
+    let signer = json!({"keyless": {"issuer": who.issuer(), "subject": who.subject()}});
+    fs::write(trust.join("dev.json"), signer.to_string()).unwrap();
+    trust
+}
+
+fn pull(image: &Image) -> Pull<'_> {
+    let reference = Reference::Tag(&image.tag);
+    Pull { client: CLIENT, mode: Mode::Mirror, door: Door::Plain, repository: &image.repository, reference }
+}
+
+/// What is tried here happens before any client has a part in it.
+const CLIENT: Client = Client::DOCKER;

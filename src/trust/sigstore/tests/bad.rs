@@ -387,6 +387,43 @@ fn a_certificate_of_a_log_with_another_key_is_refused() {
 }
 
 #[test]
+fn a_certificate_in_no_log_is_refused_where_the_root_has_one() {
+    let (root, without) = (root_of("trusted_root.json"), root_without_certificate_logs());
+    for name in names("unlogged") {
+        let judge_under =
+            |root| judge(&file(&format!("unlogged/{name}.json")), &trust(vec![dev()], vec![root], Demands::default()));
+        assert_eq!(judge_under(root.clone()), rejected(SigstoreRejection::SctMissing), "{name}");
+        assert!(judge_under(without.clone()).is_verified(), "{name}");
+    }
+}
+
+/// The authority's own key certified these: only what the certificate says, or when, is wrong.
+#[test]
+fn a_certificate_that_the_authority_does_not_issue_is_refused_for_what_is_wrong_in_it() {
+    let root = trust(vec![dev()], vec![root_without_certificate_logs()], Demands { logs: 0, ..Demands::default() });
+    let judge_forged = |name: &str| judge(&file(&format!("forged/{name}.json")), &root);
+    assert!(judge_forged("true").is_verified());
+    let cases = [
+        ("early", "certificate-time"),
+        ("expired", "certificate-time"),
+        ("no-issuer", "malformed-signature"),
+        ("no-usage", "certificate-usage"),
+        ("usage", "certificate-usage"),
+    ];
+    assert_eq!(names("forged").len(), cases.len() + 1);
+    for (name, code) in cases {
+        let Outcome::Rejected(rejection) = judge_forged(name) else { panic!("{name} was not rejected") };
+        assert_eq!(rejection.code(), code, "{name}");
+    }
+}
+
+fn root_without_certificate_logs() -> SigstoreRoot {
+    let mut root = json("trusted_root.json");
+    remove(&mut root, "", "ctlogs");
+    SigstoreRoot::parse(root.to_string().as_bytes()).unwrap()
+}
+
+#[test]
 fn two_entries_of_one_log_are_one_log() {
     let mut bundle = logged();
     let entry = bundle.pointer(ENTRY).unwrap().clone();

@@ -50,7 +50,7 @@ fn signer_with(credential: Credential) -> Signer {
         added: NOW,
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     }
 }
 

@@ -53,7 +53,8 @@ pub use self::disk::{Disk, Opening};
 pub use self::error::StoreError;
 pub use self::generations::Generation;
 pub use self::record::{
-    Identity, IdentityRow, Page, Record, RecordId, RecordIdError, SignerRow, Submission, SubmitRules, Submitted,
+    Identity, IdentityRow, Page, Record, RecordId, RecordIdError, RevocationRow, SignerRow, Submission, SubmitRules,
+    Submitted,
 };
 pub use self::sighting::{AuditKind, AuditRow, FoundEnvelope, HeldManifest, Sighting};
 pub use self::writer::StoreWriter;

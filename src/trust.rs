@@ -35,7 +35,9 @@ pub use self::notation::{
 pub use self::openpgp::{Fingerprint, OpenPgpFlaw, OpenPgpKey, OpenPgpKeyError, OpenPgpRejection};
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
-pub use self::signer::{Credential, CredentialError, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin};
+pub use self::signer::{
+    Credential, CredentialError, Revocation, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin,
+};
 pub use self::signer_document::{SignerDocument, SignerDocumentError};
 pub use self::sigstore::{
     BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use crate::{
     audit::{Action, Event, Who},
-    store::SignerRow,
+    store::{RevocationRow, SignerRow},
     trust::{Signer, SignerId, SignerOrigin},
 };
 
@@ -69,6 +69,8 @@ pub struct SignerRecord {
     pub revoked: bool,
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub revoked_at: Option<Timestamp>,
+    /// Whether what was signed before `revoked_at` counts on, on the word of a log or a timestamp authority.
+    pub keeps_earlier: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,7 +139,7 @@ pub(super) async fn add(
         added: existing.as_ref().map_or(api.clock.now(), |row| row.added),
         not_before: new.not_before,
         not_after: new.not_after,
-        revoked_at: None,
+        revoked: None,
         credential: new.credential.to_members(),
     };
     let status = if existing.is_some() { StatusCode::OK } else { StatusCode::CREATED };
@@ -162,6 +164,7 @@ pub(super) async fn add(
     params(
         ("id" = String, Path, description = "The `id` of the signer"),
         ("at" = Option<String>, Query, description = "Revoked from then on (RFC 3339); now where it is left out"),
+        ("keep_earlier" = Option<bool>, Query, description = "`true`: what was signed before counts on, on the word of a log or a timestamp authority"),
     ),
     responses(
         (status = 200, description = "Revoked", body = SignerRecord),
@@ -182,7 +185,7 @@ pub(super) async fn revoke(
     let text = id.map(|Path(text)| text).unwrap_or_default();
     let id: SignerId =
         text.parse().map_err(|error| Problem::parameter("id", format_args!("{} is none: {error}", quoted(&text))))?;
-    let mut query = Query::parse(uri.query(), &["at"])?;
+    let mut query = Query::parse(uri.query(), &["at", "keep_earlier"])?;
     let at = match query.take("at") {
         None => api.clock.now(),
         Some(text) => parse_rfc3339(&text).ok_or_else(|| {
@@ -190,6 +193,14 @@ pub(super) async fn revoke(
             Problem::parameter("at", format_args!("{} {detail}", quoted(&text)))
         })?,
     };
+    let keeps_earlier = match query.take("keep_earlier").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(text) => {
+            return Err(Problem::parameter("keep_earlier", format_args!("{} is neither true nor false", quoted(text))));
+        }
+    };
+    let revocation = RevocationRow { at, keeps_earlier };
     let _change = api.signer_changes.lock().await;
     let absent = || Problem::not_found(format_args!("signer {id}"));
     if api.signer(id, None).is_none() {
@@ -197,8 +208,8 @@ pub(super) async fn revoke(
     }
     // A second revocation may not give a revoked key a time in which it counts again.
     let before = api.revocations()?.get(&id).copied();
-    if before.is_none_or(|before| at < before) {
-        api.store.revoke_signer(id.to_string(), at).await?;
+    let after = api.store.revoke_signer(id.to_string(), revocation).await?;
+    if before != Some(after) {
         api.signers_changed(Action::SignerRevoked, &who, id).await?;
     }
     Ok(json(StatusCode::OK, &api.signer(id, None).ok_or_else(absent)?))
@@ -213,7 +224,7 @@ impl Api {
         Some(SignerRecord::new(found, self.clock.now()))
     }
 
-    fn revocations(&self) -> Result<BTreeMap<SignerId, Timestamp>, Problem> {
+    fn revocations(&self) -> Result<BTreeMap<SignerId, RevocationRow>, Problem> {
         let revocations = self.store.revocations()?;
         Ok(revocations.into_iter().filter_map(|(id, at)| Some((id.parse().ok()?, at))).collect())
     }
@@ -246,8 +257,9 @@ impl SignerRecord {
             added: whole_seconds(signer.added),
             not_before: signer.not_before,
             not_after: signer.not_after,
-            revoked: signer.revoked_at.is_some_and(|at| at <= now),
-            revoked_at: signer.revoked_at.map(whole_seconds),
+            revoked: signer.revoked.is_some_and(|revocation| revocation.at <= now),
+            revoked_at: signer.revoked.map(|revocation| whole_seconds(revocation.at)),
+            keeps_earlier: signer.revoked.is_some_and(|revocation| revocation.keeps_earlier),
         }
     }
 }

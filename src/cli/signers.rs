@@ -36,6 +36,9 @@ enum Command {
         /// From then on (RFC 3339), not from now
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
+        /// What they signed before counts on, where a log or a timestamp authority says when that was
+        #[arg(long)]
+        keep_earlier: bool,
         #[command(flatten)]
         server: ServerOptions,
     },
@@ -53,9 +56,10 @@ pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
             let signer = super::block_on(Server::new(server)?.post("signers", &described(name, file)?))?;
             super::print(server, &signer, line)
         }
-        Command::Revoke { id, at, server } => {
-            let query = at.as_ref().map(|at| format!("?at={}", at.replace('+', "%2B"))).unwrap_or_default();
-            let signer = super::block_on(Server::new(server)?.delete(&format!("signers/{id}{query}")))?;
+        Command::Revoke { id, at, keep_earlier, server } => {
+            let at = at.as_ref().map(|at| format!("&at={}", at.replace('+', "%2B"))).unwrap_or_default();
+            let path = format!("signers/{id}?keep_earlier={keep_earlier}{at}");
+            let signer = super::block_on(Server::new(server)?.delete(&path))?;
             super::print(server, &signer, line)
         }
     }

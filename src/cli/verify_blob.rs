@@ -71,7 +71,7 @@ pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
         added: clock.now(),
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     };
     let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots()?.into(), demands);
     let subject = Subject { digest: &digest, manifest: blob.as_deref(), repository: None };

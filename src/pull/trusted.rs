@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use crate::{
     clock::Clock,
     oci::OwnNames,
-    store::{SignerRow, Store, StoreError},
-    trust::{Credential, Demands, RevocationId, Signer, SignerOrigin, SigstoreRoot, Status, TrustRoot},
+    store::{RevocationRow, SignerRow, Store, StoreError},
+    trust::{Credential, Demands, Revocation, RevocationId, Signer, SignerOrigin, SigstoreRoot, Status, TrustRoot},
 };
 
 pub use self::files::{TrustFiles, TrustFilesError};
@@ -146,7 +146,7 @@ impl Trusted {
                 not_before: document.not_before,
                 not_after: document.not_after,
                 // A revocation over the API beats any file.
-                revoked_at: revoked.get(&id).copied(),
+                revoked: revoked.get(&id).map(|row| revocation(*row)),
                 added: *added.entry(id).or_insert_with(|| self.clock.now()),
             }
         });
@@ -170,6 +170,10 @@ impl Trusted {
 /// After so long the shipped root may lack a log or an authority of today.
 const ROOT_GROWS_OLD: SignedDuration = SignedDuration::from_hours(180 * 24);
 
+fn revocation(RevocationRow { at, keeps_earlier }: RevocationRow) -> Revocation {
+    Revocation { at, keeps_earlier }
+}
+
 fn signer_of_row(row: &SignerRow) -> Option<Signer> {
     match Credential::from_members(row.credential.clone()) {
         Ok(credential) => Some(Signer {
@@ -179,7 +183,7 @@ fn signer_of_row(row: &SignerRow) -> Option<Signer> {
             added: row.added,
             not_before: row.not_before,
             not_after: row.not_after,
-            revoked_at: row.revoked_at,
+            revoked: row.revoked.map(revocation),
         }),
         Err(error) => {
             tracing::error!(signer = row.name, "the stored credential of {:?} is not trusted: {error}", row.name);

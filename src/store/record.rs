@@ -146,10 +146,41 @@ pub struct SignerRow {
     pub not_after: Option<Timestamp>,
     /// Filled from the revocations when it is read.
     #[serde(skip)]
-    pub revoked_at: Option<Timestamp>,
+    pub revoked: Option<RevocationRow>,
     #[serde(flatten)]
     pub credential: serde_json::Map<String, serde_json::Value>,
 }
+
+/// That a credential counts no more since a time; whether what was signed before counts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationRow {
+    pub at: Timestamp,
+    pub keeps_earlier: bool,
+}
+
+impl RevocationRow {
+    /// The stricter of both: a revocation gives nothing back.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { at: self.at.min(other.at), keeps_earlier: self.keeps_earlier && other.keeps_earlier }
+    }
+}
+
+impl fmt::Display for RevocationRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.at, if self.keeps_earlier { KEEPS_EARLIER } else { "" })
+    }
+}
+
+impl FromStr for RevocationRow {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let at = text.strip_suffix(KEEPS_EARLIER);
+        Ok(Self { at: at.unwrap_or(text).parse()?, keeps_earlier: at.is_some() })
+    }
+}
+
+const KEEPS_EARLIER: &str = " keeps-earlier";
 
 impl RecordId {
     pub fn as_str(&self) -> &str {

@@ -20,7 +20,7 @@
 //! | `unverified` | digest, hash of the submitter (16), record | – |
 //! | `identities` | identity (32) | JSON: what is known of it, or the identity that it is the same as |
 //! | `signers` | id of the credential | JSON |
-//! | `revocations` | id of the credential | RFC 3339 time |
+//! | `revocations` | id of the credential | RFC 3339 time, and ` keeps-earlier` where what was signed before counts on |
 //! | `artifacts` | repo, digest | digest of the subject, 1 if it names that itself, else 0, length of the media type (2), media type, bytes |
 //! | `artifacts_of` | repo, digest of the subject, digest | JSON: whose it is, and how much |
 //! | `artifact_tags` | repo, tag | digest |

@@ -1,8 +1,7 @@
-use jiff::Timestamp;
 use redb::ReadableTable;
 
 use super::{
-    Generation, SignerRow, Store, StoreError,
+    Generation, RevocationRow, SignerRow, Store, StoreError,
     generations::Touched,
     schema::{REVOCATIONS, SIGNERS, decode, encode},
     writer::Done,
@@ -17,7 +16,7 @@ impl Store {
             let mut signers = Vec::new();
             for row in transaction.open_table(SIGNERS)?.iter()? {
                 let mut signer: SignerRow = decode("signers", row?.1.value())?;
-                signer.revoked_at = revocations.get(signer.id.as_str())?.map(|at| parse(at.value())).transpose()?;
+                signer.revoked = revocations.get(signer.id.as_str())?.map(|at| parse(at.value())).transpose()?;
                 signers.push(signer);
             }
             Ok(signers)
@@ -25,7 +24,7 @@ impl Store {
     }
 
     /// Every revocation, also of what only a file holds: the id and since when.
-    pub fn revocations(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    pub fn revocations(&self) -> Result<Vec<(String, RevocationRow)>, StoreError> {
         self.inner.records.read(|transaction| {
             let mut revocations = Vec::new();
             for row in transaction.open_table(REVOCATIONS)?.iter()? {
@@ -53,18 +52,19 @@ impl Store {
             .await
     }
 
-    /// Revokes a credential for ever, whether or not it is known here; answers the earliest such moment.
-    pub async fn revoke_signer(&self, id: String, at: Timestamp) -> Result<Timestamp, StoreError> {
+    /// Revokes a credential for ever, whether or not it is known here; answers the strictest that was ever said.
+    pub async fn revoke_signer(&self, id: String, revocation: RevocationRow) -> Result<RevocationRow, StoreError> {
         self.inner
             .records
             .write(0, move |transaction| {
                 let mut revocations = transaction.open_table(REVOCATIONS)?;
-                let known = revocations.get(id.as_str())?.map(|at| parse(at.value())).transpose()?;
-                if let Some(known) = known.filter(|known| *known <= at) {
-                    return Ok(Done::unchanged(known));
+                let known = revocations.get(id.as_str())?.map(|row| parse(row.value())).transpose()?;
+                let strictest = known.map_or(revocation, |known| known.and(revocation));
+                if known == Some(strictest) {
+                    return Ok(Done::unchanged(strictest));
                 }
-                revocations.insert(id.as_str(), at.to_string().as_str())?;
-                Ok(Done::changed(at, touched()))
+                revocations.insert(id.as_str(), strictest.to_string().as_str())?;
+                Ok(Done::changed(strictest, touched()))
             })
             .await
     }
@@ -76,8 +76,8 @@ fn touched() -> Touched {
     touched
 }
 
-fn parse(at: &str) -> Result<Timestamp, StoreError> {
-    at.parse().map_err(|error| StoreError::row("revocations", error))
+fn parse(row: &str) -> Result<RevocationRow, StoreError> {
+    row.parse().map_err(|error| StoreError::row("revocations", error))
 }
 
 const GENERATION: &str = "signers";

@@ -87,7 +87,7 @@ pub(super) fn signer(key_name: &str) -> Signer {
         added: at("2026-01-01T00:00:00Z"),
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     }
 }
 

@@ -90,7 +90,8 @@ impl TrustRoot {
             .filter(|signer| counts(signer.id()))
             .flat_map(|signer| {
                 let of_credential = signer.credential.next_change(after);
-                [signer.not_before, signer.not_after, signer.revoked_at, of_credential]
+                let revoked_at = signer.revoked.map(|revocation| revocation.at);
+                [signer.not_before, signer.not_after, revoked_at, of_credential]
             })
             .flatten()
             .filter(|change| *change > after)
@@ -127,13 +128,16 @@ impl TrustRoot {
 
     /// What a signature by this credential is worth. A revocation of it, by whatever signer, beats all
     /// that have it: a key put into a file again does not come back to life. Of several good signers
-    /// the one that counts longest answers.
-    pub(super) fn standing(&self, id: SignerId, now: Timestamp) -> Standing {
+    /// the one that counts longest answers. `signed_at` is when the signature was there, if that is authenticated.
+    pub(super) fn standing(&self, id: SignerId, now: Timestamp, signed_at: Option<Timestamp>) -> Standing {
         let signers = || self.holders_of(id);
-        if let Some(revoked) = signers().find(|signer| signer.revoked_at.is_some_and(|at| at <= now)) {
+        let is_revoked = |signer: &&Signer| signer.revoked.is_some_and(|revocation| revocation.holds(now, signed_at));
+        if let Some(revoked) = signers().find(is_revoked) {
             return Standing::Bad(Rejection::SignerRevoked { name: revoked.name.clone() });
         }
-        let revocation = signers().filter_map(|signer| signer.revoked_at).min();
+        let revocations = signers().filter_map(|signer| signer.revoked);
+        let coming = revocations.filter(|revocation| revocation.at > now && revocation.concerns(signed_at));
+        let revocation = coming.map(|revocation| revocation.at).min();
         let good = signers()
             .filter(|signer| signer.not_before.is_none_or(|from| from <= now))
             .filter(|signer| signer.not_after.is_none_or(|since| now < since))

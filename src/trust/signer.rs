@@ -18,8 +18,17 @@ pub struct Signer {
     pub not_before: Option<Timestamp>,
     /// The first instant at which the signer no longer counts.
     pub not_after: Option<Timestamp>,
-    /// From this instant on the credential counts for nothing, whatever other signer has it too.
-    pub revoked_at: Option<Timestamp>,
+    /// What was taken back, whatever other signer has the same credential.
+    pub revoked: Option<Revocation>,
+}
+
+/// That a credential counts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// From this instant on it counts for nothing.
+    pub at: Timestamp,
+    /// But for what was signed before, on the word of somebody other than the signer.
+    pub keeps_earlier: bool,
 }
 
 /// What proves that a signature is a signer's.
@@ -63,6 +72,18 @@ pub enum SignerOrigin {
 pub struct SignerIdentity {
     pub id: SignerId,
     pub name: String,
+}
+
+impl Revocation {
+    /// Whether a signature counts no more at `now`; `signed_at` is when it was there, if that is authenticated.
+    pub(super) fn holds(self, now: Timestamp, signed_at: Option<Timestamp>) -> bool {
+        self.at <= now && self.concerns(signed_at)
+    }
+
+    /// Whether a signature will count no more, once it holds.
+    pub(super) fn concerns(self, signed_at: Option<Timestamp>) -> bool {
+        !(self.keeps_earlier && signed_at.is_some_and(|signed| signed < self.at))
+    }
 }
 
 impl Signer {

@@ -54,6 +54,7 @@ async fn a_key_is_added_listed_and_revoked_from_the_next_request_on() {
         "not_after": null,
         "revoked": false,
         "revoked_at": null,
+        "keeps_earlier": false,
     });
     assert_eq!(signer, expected);
     assert_eq!(signer["fingerprint"].as_str().unwrap().replace(':', ""), hex);

@@ -237,19 +237,23 @@ async fn a_revocation_stays_whatever_is_added_later() {
         added: at,
         not_before: None,
         not_after: Some(seconds(&running, 60)),
-        revoked_at: None,
+        revoked: None,
         credential: serde_json::from_str(r#"{"public_key":"PEM"}"#).unwrap(),
     };
     let before = running.store.signers_generation();
     running.store.put_signer(row.clone()).await.unwrap();
     assert_ne!(running.store.signers_generation(), before);
     assert_eq!(running.store.signers().unwrap(), std::slice::from_ref(&row));
-    assert_eq!(running.store.revoke_signer("sha256:ff".into(), at).await.unwrap(), at);
-    assert_eq!(running.store.revoke_signer("sha256:00".into(), at).await.unwrap(), at);
-    assert_eq!(running.store.revoke_signer("sha256:00".into(), seconds(&running, 9)).await.unwrap(), at);
+    let revoked = RevocationRow { at, keeps_earlier: false };
+    let keeping = RevocationRow { at, keeps_earlier: true };
+    assert_eq!(running.store.revoke_signer("sha256:ff".into(), keeping).await.unwrap(), keeping);
+    assert_eq!(running.store.revoke_signer("sha256:00".into(), keeping).await.unwrap(), keeping);
+    let later = RevocationRow { at: seconds(&running, 9), keeps_earlier: false };
+    assert_eq!(running.store.revoke_signer("sha256:00".into(), later).await.unwrap(), revoked);
+    assert_eq!(running.store.revoke_signer("sha256:00".into(), keeping).await.unwrap(), revoked);
     running.store.put_signer(row.clone()).await.unwrap();
-    assert_eq!(running.store.signers().unwrap(), [SignerRow { revoked_at: Some(at), ..row }]);
-    assert_eq!(running.store.revocations().unwrap(), [("sha256:00".into(), at), ("sha256:ff".into(), at)]);
+    assert_eq!(running.store.signers().unwrap(), [SignerRow { revoked: Some(revoked), ..row }]);
+    assert_eq!(running.store.revocations().unwrap(), [("sha256:00".into(), revoked), ("sha256:ff".into(), keeping)]);
 }
 
 #[tokio::test]

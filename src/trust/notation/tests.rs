@@ -110,7 +110,7 @@ fn signer(credential: super::NotationCredential) -> Signer {
         added: "2026-01-01T00:00:00Z".parse().unwrap(),
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     }
 }
 

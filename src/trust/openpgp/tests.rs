@@ -33,7 +33,7 @@ fn root(keys: Vec<OpenPgpKey>) -> TrustRoot {
         added: at("2026-01-01T00:00:00Z"),
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     };
     TrustRoot::new(keys.into_iter().enumerate().map(signer).collect())
 }

@@ -114,7 +114,7 @@ pub(in crate::trust) fn verify(
     };
     let mut rejection = None;
     for Signed { by, with, until: until_of_key } in signed {
-        match root.standing(by.id(), now) {
+        match root.standing(by.id(), now, None) {
             Standing::Bad(bad) => rejection = rejection.or(Some(bad)),
             Standing::Good { signer, until } => {
                 let evidence = Evidence { signed_at: None, links: links(by, with, reference) };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::trust::{
-    SignerOrigin,
+    Revocation, SignerOrigin,
     fixtures::{at, key, now, signer},
 };
 
@@ -12,12 +12,13 @@ const MUCH_LATER: &str = "2027-01-01T00:00:00Z";
 /// A signer with the P-256 key: name, origin, not before, not after, revoked.
 fn held(name: &str, origin: SignerOrigin, times: [Option<&str>; 3]) -> Signer {
     let [not_before, not_after, revoked_at] = times.map(|time| time.map(at));
-    Signer { name: name.into(), origin, not_before, not_after, revoked_at, ..signer("ecdsa-p256") }
+    let revoked = revoked_at.map(|at| Revocation { at, keeps_earlier: false });
+    Signer { name: name.into(), origin, not_before, not_after, revoked, ..signer("ecdsa-p256") }
 }
 
 fn standing(signers: Vec<Signer>) -> Result<(String, Option<Timestamp>), Rejection> {
     let id = key("ecdsa-p256").id();
-    match TrustRoot::new(signers).standing(id, now()) {
+    match TrustRoot::new(signers).standing(id, now(), None) {
         Standing::Good { signer, until } => {
             assert_eq!(signer.id, id);
             Ok((signer.name, until))
@@ -60,6 +61,31 @@ fn a_revocation_over_the_api_beats_any_file() {
 }
 
 #[test]
+fn what_was_signed_before_a_revocation_counts_on_if_the_operator_says_so_and_somebody_saw_it() {
+    let revoked = |at_text: &str, keeps_earlier| {
+        let revoked = Some(Revocation { at: at(at_text), keeps_earlier });
+        TrustRoot::new(vec![Signer { revoked, ..signer("ecdsa-p256") }])
+    };
+    let standing = |root: &TrustRoot, signed_at: Option<&str>| match root.standing(
+        key("ecdsa-p256").id(),
+        now(),
+        signed_at.map(at),
+    ) {
+        Standing::Good { until, .. } => Some(until),
+        Standing::Bad(_) => None,
+    };
+    let keeping = revoked(NOW, true);
+    assert_eq!(standing(&keeping, Some(EARLIER)), Some(None));
+    for signed_at in [None, Some(NOW), Some(LATER)] {
+        assert_eq!(standing(&keeping, signed_at), None, "{signed_at:?}");
+    }
+    assert_eq!(standing(&revoked(NOW, false), Some(EARLIER)), None);
+    let announced = revoked(LATER, true);
+    assert_eq!(standing(&announced, Some(EARLIER)), Some(None), "it ends nothing for this one");
+    assert_eq!(standing(&announced, None), Some(Some(at(LATER))));
+}
+
+#[test]
 fn of_several_signers_with_one_key_the_longest_lasting_answers() {
     use SignerOrigin::{Api, File};
     let ended = || held("ended", File, [None, Some(EARLIER), None]);
@@ -78,7 +104,7 @@ fn of_several_signers_with_one_key_the_longest_lasting_answers() {
 fn the_next_change_is_the_first_instant_of_any_signer() {
     let root = TrustRoot::new(vec![
         held("a", SignerOrigin::File, [Some(EARLIER), Some(MUCH_LATER), None]),
-        Signer { revoked_at: Some(at(LATER)), ..signer("cosign") },
+        Signer { revoked: Some(Revocation { at: at(LATER), keeps_earlier: false }), ..signer("cosign") },
         signer("ed25519"),
     ]);
     let changes = |counts: &dyn Fn(SignerId) -> bool| {

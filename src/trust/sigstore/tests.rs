@@ -80,7 +80,7 @@ fn signer(name: &str, credential: Credential) -> Signer {
         added: at("2026-01-01T00:00:00Z"),
         not_before: None,
         not_after: None,
-        revoked_at: None,
+        revoked: None,
     }
 }
 

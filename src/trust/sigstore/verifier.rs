@@ -247,7 +247,7 @@ impl Verification<'_> {
         link: String,
         witnesses: &Witnesses,
     ) -> Result<Verified, Failure> {
-        match self.root.standing(id, self.now) {
+        match self.root.standing(id, self.now, witnesses.earliest()) {
             Standing::Good { signer, until } => Ok(Verified {
                 identity: *signer.id.as_bytes(),
                 signer,

@@ -56,7 +56,7 @@ impl Search<'_> {
                             break;
                         }
                     }
-                    match self.root.standing(key.id(), self.now) {
+                    match self.root.standing(key.id(), self.now, None) {
                         Standing::Good { signer, until } => {
                             let labels = match self.detached.payload.as_ref().map(|payload| payload.claim()) {
                                 Some(Claim::Image { labels, .. }) => labels.clone(),

@@ -56,7 +56,7 @@ fn outcome(
     now: Timestamp,
 ) -> Outcome {
     match found {
-        Ok(found) => match root.standing(id, now) {
+        Ok(found) => match root.standing(id, now, found.authentic_time) {
             Standing::Good { signer, until } => Outcome::Verified(verified(envelope, found, signer, until)),
             Standing::Bad(rejection) => Outcome::Rejected(rejection),
         },

@@ -296,7 +296,7 @@ fn who_is_not_in_the_store_or_not_among_the_identities_is_told_so() {
 #[test]
 fn a_signer_that_does_not_count_says_why() {
     let mut signers = root(statement()).signers().to_vec();
-    signers[0].revoked_at = Some(now());
+    signers[0].revoked = Some(crate::trust::Revocation { at: now(), keeps_earlier: false });
     let revoked = Rejection::SignerRevoked { name: "release".into() };
     assert_eq!(outcome(jws("P-256"), &TrustRoot::new(signers), now()), Outcome::Rejected(revoked));
     assert_eq!(rejected(outcome(jws("P-256"), &TrustRoot::default(), now())), NotationRejection::Scope);

@@ -1,6 +1,9 @@
 //! Good signatures with one thing changed, each refused with the reason of its own.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::*;
+use crate::trust::Revocation;
 
 const ENTRY: &str = "/verificationMaterial/tlogEntries/0";
 
@@ -461,9 +464,17 @@ fn a_key_needs_no_log_but_what_is_there_is_true() {
 
 #[test]
 fn a_signer_who_no_longer_counts_is_named_with_that_reason() {
-    let mut revoked = dev();
-    revoked.revoked_at = Some(at("2026-11-26T12:00:00Z"));
-    let root = trust(vec![revoked], vec![root_of("trusted_root.json")], Demands::default());
-    let outcome = judge(logged().to_string().as_bytes(), &root);
-    assert_eq!(outcome, rejected(Rejection::SignerRevoked { name: "dev@lab.example".into() }));
+    let judged = |revoked_at, keeps_earlier| {
+        let revoked = Some(Revocation { at: revoked_at, keeps_earlier });
+        let root = vec![root_of("trusted_root.json")];
+        judge(logged().to_string().as_bytes(), &trust(vec![Signer { revoked, ..dev() }], root, Demands::default()))
+    };
+    let Outcome::Verified(verified) = judged(Timestamp::MAX, false) else { panic!("it will be revoked") };
+    let signed_at = verified.evidence.signed_at.unwrap();
+    let expected = rejected(Rejection::SignerRevoked { name: "dev@lab.example".into() });
+    let after = signed_at + SignedDuration::from_secs(1);
+    assert_eq!(judged(after, false), expected);
+    assert_eq!(judged(signed_at, true), expected);
+    // The timestamp authority saw it before.
+    assert!(judged(after, true).is_verified());
 }

@@ -177,7 +177,10 @@ fn a_key_that_verifies_and_does_not_count_says_why() {
     let name = || "ecdsa-p256 signer".to_owned();
     let p256 = || signer("ecdsa-p256");
     for (bad, expected) in [
-        (Signer { revoked_at: Some(earlier), ..p256() }, Rejection::SignerRevoked { name: name() }),
+        (
+            Signer { revoked: Some(crate::trust::Revocation { at: earlier, keeps_earlier: false }), ..p256() },
+            Rejection::SignerRevoked { name: name() },
+        ),
         (Signer { not_before: Some(later), ..p256() }, Rejection::SignerNotYetValid { name: name(), from: later }),
         (Signer { not_after: Some(earlier), ..p256() }, Rejection::SignerExpired { name: name(), since: earlier }),
     ] {
@@ -195,7 +198,12 @@ fn a_key_that_verifies_and_does_not_count_says_why() {
 #[test]
 fn a_key_revoked_over_the_api_does_not_come_back_with_its_file() {
     let file = signer("ecdsa-p256");
-    let api = Signer { origin: SignerOrigin::Api, revoked_at: Some(now()), name: "ci".into(), ..file.clone() };
+    let api = Signer {
+        origin: SignerOrigin::Api,
+        revoked: Some(crate::trust::Revocation { at: now(), keeps_earlier: false }),
+        name: "ci".into(),
+        ..file.clone()
+    };
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "manifest");
     let rejected = outcome(&signed, &digest(), None, &TrustRoot::new(vec![file, api]));
     assert_eq!(rejected, Outcome::Rejected(Rejection::SignerRevoked { name: "ci".into() }));

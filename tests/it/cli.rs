@@ -81,9 +81,11 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
         (&[("S3_SECRET_KEY_FILE", "/x")], "S3_SECRET_KEY_FILE=/x: this release does not act on it yet: leave it out"),
         (&[("GCS_BUCKET", "b")], "GCS_BUCKET=b: this release does not act on it yet: leave it out"),
         (
-            &[("REGISTRY_HOSTS", "r.example")],
-            "REGISTRY_HOSTS=r.example: this release does not act on it yet: leave it out",
+            &[("REGISTRY_HOSTS", "https://r.example")],
+            "REGISTRY_HOSTS=https://r.example: expected host names such as registry.example:5000, separated by commas",
         ),
+        (&[("SIGSTORE_LOGS", "0")], "SIGSTORE_LOGS=0: expected how many logs, from 1 to 4"),
+        (&[("SIGSTORE_INCLUSION_PROOF", "always")], "SIGSTORE_INCLUSION_PROOF=always: expected true or false"),
         (&[("POLICY_FILE", "/p")], "POLICY_FILE=/p: this release does not act on it yet: leave it out"),
         (
             &[("ALLOWED_ADDRESSES", "10.0.0.0/8")],
@@ -94,6 +96,8 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
         (&[("STORE_MAX_STALE", "5s")], "STORE_MAX_STALE=5s: this release does not act on it yet: leave it out"),
         (&[("LOG_LEVEL", "a\nb")], "LOG_LEVEL=a\\nb: expected debug, info, warn or error"),
     ] {
+        // What would start all the same ends there, and not never.
+        let variables = &[&[("DATA_DIR", "/dev/null")], variables].concat();
         for command in [&[][..], &["serve"], &["check"], &["healthcheck"]] {
             let output = run(command, variables);
             assert_eq!(outcome(&output), (Some(1), format!("sig-repo: {line}")), "{command:?} {variables:?}");

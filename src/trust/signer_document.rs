@@ -39,9 +39,9 @@ pub enum SignerDocumentError {
 
 impl SignerDocument {
     pub fn from_json(text: &[u8]) -> Result<Self, SignerDocumentError> {
-        let Members(mut members) = serde_json::from_slice(text).map_err(SignerDocumentError::Json)?;
+        let Members(members) = serde_json::from_slice(text).map_err(SignerDocumentError::Json)?;
         let mut by_name = BTreeMap::new();
-        for (name, value) in members.drain(..) {
+        for (name, value) in members {
             if !(Self::MEMBERS.contains(&name.as_str()) || Credential::KINDS.contains(&name.as_str())) {
                 return Err(SignerDocumentError::Unknown(name.chars().take(64).collect()));
             }

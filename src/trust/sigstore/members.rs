@@ -53,36 +53,30 @@ pub(super) fn object<'a>(of: &'a Object, name: &'static str) -> Read<&'a Object>
 
 /// The objects of a list of at most `limit`.
 pub(super) fn objects<'a>(of: &'a Object, name: &'static str, limit: usize) -> Read<Vec<&'a Object>> {
-    let values = match member(of, name)? {
-        Some(Value::List(values)) => values.as_slice(),
-        None => &[],
-        Some(_) => return Err(MemberFlaw::Kind { name }),
-    };
-    if values.len() > limit {
-        return Err(MemberFlaw::TooMany { name, limit });
-    }
     let object = |value: &'a Value| match value {
         Value::Object(object) => Ok(object),
         _ => Err(MemberFlaw::Kind { name }),
     };
-    values.iter().map(object).collect()
+    list(of, name, limit)?.iter().map(object).collect()
 }
 
 /// The strings of a list of at most `limit`.
 pub(super) fn texts<'a>(of: &'a Object, name: &'static str, limit: usize) -> Read<Vec<&'a str>> {
-    let values = match member(of, name)? {
-        Some(Value::List(values)) => values.as_slice(),
-        None => &[],
-        Some(_) => return Err(MemberFlaw::Kind { name }),
-    };
-    if values.len() > limit {
-        return Err(MemberFlaw::TooMany { name, limit });
-    }
     let text = |value: &'a Value| match value {
         Value::String(text) => Ok(text.as_str()),
         _ => Err(MemberFlaw::Kind { name }),
     };
-    values.iter().map(text).collect()
+    list(of, name, limit)?.iter().map(text).collect()
+}
+
+/// One that is absent is empty.
+fn list<'a>(of: &'a Object, name: &'static str, limit: usize) -> Read<&'a [Value]> {
+    match member(of, name)? {
+        Some(Value::List(values)) if values.len() > limit => Err(MemberFlaw::TooMany { name, limit }),
+        Some(Value::List(values)) => Ok(values),
+        None => Ok(&[]),
+        Some(_) => Err(MemberFlaw::Kind { name }),
+    }
 }
 
 pub(super) fn optional_text<'a>(of: &'a Object, name: &'static str) -> Read<Option<&'a str>> {

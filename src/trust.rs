@@ -36,7 +36,8 @@ pub use self::openpgp::{Fingerprint, OpenPgpFlaw, OpenPgpKey, OpenPgpKeyError, O
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
 pub use self::signer::{
-    Credential, CredentialError, Revocation, Signer, SignerId, SignerIdError, SignerIdentity, SignerOrigin,
+    Credential, CredentialError, NotOneCredential, Revocation, Signer, SignerId, SignerIdError, SignerIdentity,
+    SignerOrigin,
 };
 pub use self::signer_document::{SignerDocument, SignerDocumentError};
 pub use self::sigstore::{

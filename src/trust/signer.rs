@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -46,6 +46,17 @@ pub enum Credential {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct CredentialError(String);
+
+/// Why some members do not hold one credential.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOneCredential {
+    #[error("a credential is missing: one of {kinds}", kinds = Credential::KINDS.join(", "))]
+    Missing,
+    #[error("{0} and {1} stand side by side; a signer has one credential")]
+    Two(&'static str, &'static str),
+    #[error("{kind}: {error}")]
+    Invalid { kind: &'static str, error: CredentialError },
+}
 
 /// Names a credential, as `sha256:` and hexadecimal digits: for a key the SHA-256 of its
 /// SubjectPublicKeyInfo, for an OpenPGP key that of what its fingerprint is the SHA-1 of, for an identity
@@ -96,8 +107,18 @@ impl Credential {
     /// The kinds, by the names of the members that hold them.
     pub const KINDS: [&'static str; 4] = ["public_key", "openpgp", "keyless", "notation"];
 
+    /// The one that these members hold; others may stand beside it.
+    pub fn among(members: &BTreeMap<String, Box<RawValue>>) -> Result<Self, NotOneCredential> {
+        let mut given = Self::KINDS.into_iter().filter_map(|kind| Some((kind, members.get(kind)?)));
+        let (kind, value) = given.next().ok_or(NotOneCredential::Missing)?;
+        match given.next() {
+            Some((other, _)) => Err(NotOneCredential::Two(kind, other)),
+            None => Self::of_kind(kind, value).map_err(|error| NotOneCredential::Invalid { kind, error }),
+        }
+    }
+
     /// Reads what stands in the member of one of these names.
-    pub fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
+    fn of_kind(kind: &str, value: &RawValue) -> Result<Self, CredentialError> {
         serde_json::from_str(&format!("{{\"{kind}\":{value}}}")).map_err(CredentialError::from)
     }
 

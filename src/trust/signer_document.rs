@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::{Credential, CredentialError};
+use super::{Credential, NotOneCredential};
 
 /// A signer as a file describes one: JSON with the members that a signer has in the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +29,8 @@ pub enum SignerDocumentError {
     Member { member: &'static str, expected: &'static str },
     #[error("not_after: is not after not_before")]
     Times,
-    #[error("a credential is missing: one of {kinds}", kinds = Credential::KINDS.join(", "))]
-    NoCredential,
-    #[error("{0} and {1} stand side by side; a signer has one credential")]
-    TwoCredentials(&'static str, &'static str),
-    #[error("{kind}: {error}")]
-    Credential { kind: &'static str, error: CredentialError },
+    #[error(transparent)]
+    Credential(#[from] NotOneCredential),
 }
 
 impl SignerDocument {
@@ -58,13 +54,7 @@ impl SignerDocument {
         if matches!((not_before, not_after), (Some(from), Some(until)) if until <= from) {
             return Err(SignerDocumentError::Times);
         }
-        let mut given = Credential::KINDS.into_iter().filter_map(|kind| Some((kind, by_name.get(kind)?)));
-        let (kind, value) = given.next().ok_or(SignerDocumentError::NoCredential)?;
-        if let Some((other, _)) = given.next() {
-            return Err(SignerDocumentError::TwoCredentials(kind, other));
-        }
-        let credential =
-            Credential::of_kind(kind, value).map_err(|error| SignerDocumentError::Credential { kind, error })?;
+        let credential = Credential::among(&by_name)?;
         Ok(Self { name, credential, not_before, not_after })
     }
 

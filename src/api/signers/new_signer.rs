@@ -10,7 +10,7 @@ use crate::{
         problem::{Problem, ProblemKind, quoted},
         signatures::time,
     },
-    trust::Credential,
+    trust::{Credential, NotOneCredential},
 };
 
 /// Someone who is to be trusted, by a credential of one kind.
@@ -72,14 +72,15 @@ fn credential(body: &[u8]) -> Result<Credential, Problem> {
     let unreadable =
         |error| Problem::new(ProblemKind::MalformedBody, format!("the body is not one JSON object: {error}"));
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(unreadable)?;
-    let mut given = Credential::KINDS.into_iter().filter_map(|kind| Some((kind, members.get(kind)?)));
-    let Some((kind, value)) = given.next() else {
-        let detail = format!("is missing, expected one of {}", Credential::KINDS.join(", "));
-        return Err(Problem::field(Credential::KINDS[0], detail));
-    };
-    if let Some((other, _)) = given.next() {
-        return Err(Problem::field(other, format!("stands beside {kind}, expected one credential")));
-    }
-    // The text is not repeated: it may be a private key that was given by mistake.
-    Credential::of_kind(kind, value).map_err(|error| Problem::field(kind, error))
+    Credential::among(&members).map_err(|error| match error {
+        NotOneCredential::Missing => {
+            let detail = format!("is missing, expected one of {}", Credential::KINDS.join(", "));
+            Problem::field(Credential::KINDS[0], detail)
+        }
+        NotOneCredential::Two(kind, other) => {
+            Problem::field(other, format!("stands beside {kind}, expected one credential"))
+        }
+        // The text is not repeated: it may be a private key that was given by mistake.
+        NotOneCredential::Invalid { kind, error } => Problem::field(kind, error),
+    })
 }

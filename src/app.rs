@@ -276,7 +276,7 @@ fn settings(config: &Config) -> Settings {
         MaxAge::Forever => None,
     };
     Settings {
-        policy: TrustPolicy::built_in(config.policy_default),
+        policy: TrustPolicy::built_in(config.policy_default, config.policy_threshold),
         preview_ttl: config.preview.ttl,
         isolation: config.auth.is_some(),
         tag_max_age: duration(config.metadata_max_age),

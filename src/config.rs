@@ -22,7 +22,14 @@ use url::Url;
 
 pub use self::error::{ConfigError, FileProblem, Origin, Shown};
 use self::{document::Document, environment::Environment};
-use crate::{policy::Level, registry::RegistryHosts, server, store, telemetry::LogLevel, trust::Demands, upstream};
+use crate::{
+    policy::{Level, Threshold},
+    registry::RegistryHosts,
+    server, store,
+    telemetry::LogLevel,
+    trust::Demands,
+    upstream,
+};
 
 /// Everything a process needs to know to serve.
 #[derive(Debug)]
@@ -36,6 +43,7 @@ pub struct Config {
     /// None: authentication is off.
     pub auth: Option<Basic>,
     pub policy_default: Level,
+    pub policy_threshold: Threshold,
     pub trust_dir: PathBuf,
     /// What evidence must come with a signature that a sigstore vouches for.
     pub sigstore: Demands,

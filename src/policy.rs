@@ -5,6 +5,7 @@
 
 mod decision;
 mod level;
+mod threshold;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::oci::TagType;
 
 pub use self::decision::{Decision, Finding, Reason};
 pub use self::level::{Level, LevelError};
+pub use self::threshold::{Threshold, ThresholdError, Vote};
 
 /// The trust policy in force. Replaced whole, never changed; a pull uses one version throughout.
 #[derive(Debug, Clone)]
@@ -19,23 +21,26 @@ pub struct TrustPolicy {
     preview: Statement,
     internal: Statement,
     default: Statement,
+    unknown_digest: Statement,
 }
 
-/// One rule: its name, which refusals carry, and its level.
+/// One rule: its name, which refusals carry, its level, and how many signers it wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub name: Arc<str>,
     pub level: Level,
+    pub threshold: Threshold,
 }
 
 impl TrustPolicy {
     /// The built-in policy: preview and internal tags are enforced, `default` holds for the rest.
-    pub fn built_in(default: Level) -> Self {
-        let statement = |name: &str, level| Statement { name: name.into(), level };
+    pub fn built_in(default: Level, threshold: Threshold) -> Self {
+        let statement = |name: &str, level| Statement { name: name.into(), level, threshold };
         Self {
             preview: statement(TagType::Preview.as_str(), Level::Enforce),
             internal: statement(TagType::Internal.as_str(), Level::Enforce),
             default: statement("default", default),
+            unknown_digest: statement("unknown-digest", Level::Enforce),
         }
     }
 
@@ -51,7 +56,7 @@ impl TrustPolicy {
     /// What a digest is held to of which nothing is known, in a repository that has tags of an
     /// enforced class, or where the memory of its tags cannot be read.
     pub fn unknown_digest(&self) -> Statement {
-        Statement { name: "unknown-digest".into(), level: Level::Enforce }
+        self.unknown_digest.clone()
     }
 }
 
@@ -68,7 +73,7 @@ mod tests {
     #[test]
     fn preview_and_internal_are_enforced_whatever_the_default() {
         for default in [Level::Enforce, Level::Audit, Level::Skip] {
-            let policy = TrustPolicy::built_in(default);
+            let policy = TrustPolicy::built_in(default, Threshold::ONE);
             assert!(policy.statement_for(Some(TagType::Preview)).is_enforced());
             assert!(policy.statement_for(Some(TagType::Internal)).is_enforced());
             assert_eq!(policy.statement_for(None).level, default);

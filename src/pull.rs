@@ -492,7 +492,11 @@ impl Puller {
         standing: &Standing,
         refused: Refused,
     ) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        if !matches!(refused.reason, Reason::Unsigned | Reason::Rejected(_) | Reason::Unknown(_)) {
+        let wants_signature = matches!(
+            refused.reason,
+            Reason::Unsigned | Reason::Threshold { .. } | Reason::Rejected(_) | Reason::Unknown(_)
+        );
+        if !wants_signature {
             return Err(refused);
         }
         let digest = Some(manifest.digest);
@@ -551,7 +555,7 @@ impl Puller {
         decision: &Decision,
     ) -> Event {
         let verified_by = match decision {
-            Decision::Verified(signer) => Some(signer.clone()),
+            Decision::Verified(signers) => Some(signers.clone()),
             _ => None,
         };
         Event {

@@ -42,7 +42,7 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
     let services = RevocationServices::new(&[], clock.clone());
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
     let settings = Settings {
-        policy: TrustPolicy::built_in(config.policy_default),
+        policy: TrustPolicy::built_in(config.policy_default, config.policy_threshold),
         preview_ttl: config.preview.ttl,
         isolation: false,
         tag_max_age: None,

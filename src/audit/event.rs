@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,8 +28,9 @@ pub struct Event {
     pub statement: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+    /// As many as the statement wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verified_by: Option<SignerIdentity>,
+    pub verified_by: Option<Arc<[SignerIdentity]>>,
     pub count: u64,
 }
 

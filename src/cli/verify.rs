@@ -64,8 +64,8 @@ impl Answer {
             Decision::Unverified(_) | Decision::Refused(_) => ("rejected", ExitCode::from(NOT_VERIFIED)),
         };
         let verified_by = match &decision {
-            Decision::Verified(signer) => Some(signer),
-            _ => None,
+            Decision::Verified(signers) => signers,
+            _ => &[][..],
         };
         let json = json!({
             "image": image, "digest": digest, "verdict": verdict, "verified_by": verified_by,
@@ -81,9 +81,13 @@ impl Answer {
     fn words(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let Self { json, .. } = self;
-        let verdict = match json["verified_by"]["name"].as_str() {
-            Some(name) => format!("verified: signed by {name:?}"),
-            None => format!("{}: {}", text(&json["verdict"]), text(&json["detail"])),
+        let signers: Vec<_> = json["verified_by"].as_array().into_iter().flatten().collect();
+        let verdict = match signers.is_empty() {
+            false => {
+                let names: Vec<_> = signers.iter().map(|signer| signer["name"].to_string()).collect();
+                format!("verified: signed by {}", names.join(" and "))
+            }
+            true => format!("{}: {}", text(&json["verdict"]), text(&json["detail"])),
         };
         let served = if json["served"] == true { "served" } else { "refused" };
         let mut lines = vec![
@@ -127,6 +131,7 @@ const COULD_NOT_TELL: u8 = 2;
 const AFTER_HELP: &str = "\
 Exit code: 0 if a trusted signer signed it, 1 if not, 2 if it could not be told.
 
-Settings are those of the server: TRUST_DIR says who is trusted, POLICY_DEFAULT and the tag what is demanded.
+Settings are those of the server: TRUST_DIR says who is trusted, POLICY_DEFAULT, POLICY_THRESHOLD and
+the tag what is demanded.
 Signatures are looked for where the image is. A server's own are there too for whoever names the server as
 the registry, as in  PROXY_REMOTEURL=http://localhost:8080 sig-repo verify library/nginx:1.2";

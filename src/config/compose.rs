@@ -16,7 +16,7 @@ use super::{
     upstreams, value,
 };
 use crate::{
-    policy::Level,
+    policy::{Level, Threshold},
     server::{self, Tls},
     store,
     telemetry::LogLevel,
@@ -39,6 +39,9 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
         policy_default: merged
             .parsed("policy.default", "enforce, audit or skip", |text| text.parse().ok())?
             .unwrap_or(Level::Audit),
+        policy_threshold: merged
+            .parsed("policy.threshold", THRESHOLD, |text| text.parse().ok())?
+            .unwrap_or(Threshold::ONE),
         metadata_max_age: max_age(&merged, "proxy.metadataMaxAge")?.unwrap_or(MaxAge::For(Duration::ZERO)),
         content_max_age: max_age(&merged, "proxy.contentMaxAge")?.unwrap_or(MaxAge::Forever),
         registry_hosts: merged
@@ -150,5 +153,6 @@ const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_TTL: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_REMOVE_AFTER: Duration = Duration::from_secs(86_400);
 const REVOCATION_HOSTS: &str = "URLs such as http://ocsp.example.internal:8080, separated by commas";
+const THRESHOLD: &str = "a number of signers from 1 to 16";
 const REGISTRY_HOSTS: &str = "host names such as registry.example:5000, separated by commas";
 const DURATION: &str = "a duration such as 7d, 30h, 15m or 90s, or 0";

@@ -103,6 +103,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("proxy.metadataMaxAge", "METADATA_MAX_AGE"),
     Setting::new("cache.maxSize", "CACHE_MAX_SIZE").only(&["0"]),
     Setting::new("policy.default", "POLICY_DEFAULT").never_empty(),
+    Setting::new("policy.threshold", "POLICY_THRESHOLD").never_empty(),
     Setting::new("policy.file", "POLICY_FILE").never_empty().not_yet(),
     Setting::new("trust.dir", TRUST_DIR),
     Setting::new("trust.sigstore.logs", "SIGSTORE_LOGS").never_empty(),

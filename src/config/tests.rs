@@ -65,6 +65,7 @@ fn the_environment_wins_over_the_file() {
         ("PREVIEW_TAG_TTL", "30h"),
         ("AUTH_PASSWORD", "other"),
         ("POLICY_DEFAULT", "skip"),
+        ("POLICY_THRESHOLD", "2"),
         ("PROXY_ANONYMOUS", "probe"),
     ];
     let config = load(FULL, &variables).unwrap();
@@ -73,7 +74,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.preview.ttl, Some(Duration::from_secs(30 * 3600)));
     let auth = config.auth.unwrap();
     assert_eq!((auth.user.as_str(), auth.password.expose_secret()), ("admin", "other"));
-    assert_eq!(config.policy_default, Level::Skip);
+    assert_eq!((config.policy_default, config.policy_threshold.get()), (Level::Skip, 2));
     assert_eq!(config.upstream.default.anonymous, Anonymous::Probe);
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     oci::{Descriptor, Digest, Manifest, ManifestKind, Repository, Tag, TagType},
-    policy::{Level, Reason, Statement},
+    policy::{Level, Reason, Statement, Threshold},
     upstream::Upstream,
 };
 
@@ -134,5 +134,8 @@ pub(super) fn ungated(error: &FetchError) -> Refused {
 }
 
 fn absent() -> Refused {
-    Refused { reason: Reason::Absent, statement: Statement { name: "artifact".into(), level: Level::Skip } }
+    Refused {
+        reason: Reason::Absent,
+        statement: Statement { name: "artifact".into(), level: Level::Skip, threshold: Threshold::ONE },
+    }
 }

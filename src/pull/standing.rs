@@ -320,13 +320,13 @@ impl Standings {
         // A parent admits by what it was verified under: one served under audit admits nothing that
         // an enforced tag or parent knows.
         let admitting = known.parents.iter().find_map(|(_, parent)| match &parent.decision {
-            Decision::Verified(signer) if parent.statement.is_enforced() || !statement.is_enforced() => {
-                Some(signer.clone())
+            Decision::Verified(signers) if parent.statement.is_enforced() || !statement.is_enforced() => {
+                Some(signers.clone())
             }
             _ => None,
         });
-        if let Some(signer) = admitting {
-            return Decision::Verified(signer);
+        if let Some(signers) = admitting {
+            return Decision::Verified(signers);
         }
         let candidates: Vec<_> = known
             .tags

@@ -17,8 +17,10 @@ pub enum Outcome {
 pub struct Verified {
     pub signer: SignerIdentity,
     /// Stands for whoever made the signature: of a key its signer's id, else who the evidence says it was.
-    /// Two signatures of one identity count once.
     pub identity: [u8; 32],
+    /// Stands for what they are trusted by: the signer's id, or what a certificate authority vouches for.
+    /// Two signatures count as one where either is the same.
+    pub entry: [u8; 32],
     /// SHA-256 that stands for what was signed, the same for every signature of one key over the same
     /// bytes: of the payload or the digest string; for the manifest the image's own sha256 digest, or
     /// the SHA-256 of its sha512 digest's bytes, so that it does not depend on the manifest being held.

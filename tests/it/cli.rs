@@ -41,6 +41,7 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
             &[("AUTH_ENABLED", "true"), ("AUTH_USER", "a:b"), ("AUTH_PASSWORD", "hunter2")],
             "AUTH_USER=a:b: expected a name without ':' and control characters",
         ),
+        (&[("POLICY_THRESHOLD", "0")], "POLICY_THRESHOLD=0: expected a number of signers from 1 to 16"),
         (&[("POLICY_DEFAULT", "Enforce!")], "POLICY_DEFAULT=Enforce!: expected enforce, audit or skip"),
         (
             &[("TRUSTED_PROXIES", "10.0.0.0/33")],

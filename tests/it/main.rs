@@ -27,6 +27,7 @@ mod server_commands;
 mod signatures_api;
 mod signers_api;
 mod support;
+mod thresholds;
 mod upstream;
 mod verify_command;
 mod wire_errors;

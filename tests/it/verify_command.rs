@@ -62,7 +62,7 @@ async fn an_image_is_verified_as_the_server_would() {
         let answer = answer.unwrap();
         assert_eq!((code, &answer["verdict"]), (0, &"verified".into()), "{answer}");
         assert_eq!((&answer["digest"], &answer["level"]), (&image.digest.to_string().into(), &level.into()));
-        assert_eq!(answer["verified_by"]["name"], "release");
+        assert_eq!(answer["verified_by"][0]["name"], "release");
         assert!(answer["signatures"][0]["evidence"][0].as_str().unwrap().contains("over the payload"), "{answer}");
     }
 }

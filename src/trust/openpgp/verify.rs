@@ -121,6 +121,7 @@ pub(in crate::trust) fn verify(
                 let payload_hash = digest::digest(&SHA256, message.payload.bytes());
                 return Outcome::Verified(Verified {
                     identity: *signer.id.as_bytes(),
+                    entry: *signer.id.as_bytes(),
                     signer,
                     payload_hash: payload_hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
                     labels: labels.clone(),

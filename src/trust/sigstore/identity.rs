@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use x509_cert::der::asn1::ObjectIdentifier;
 
 use super::rejection::SigstoreRejection;
+use crate::trust::SignerId;
 
 /// Whom a certificate names. Only one whose issuer is believed says the truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub(super) struct Identity {
     /// Who vouched for the subject: the URL of an issuer of OpenID identities.
     pub(super) issuer: String,
     pub(super) claims: BTreeMap<Claim, String>,
+}
+
+impl Identity {
+    /// Stands for whom it names, whatever else the certificate claims.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let issuer = self.issuer.len().to_be_bytes();
+        let text = [b"keyless ".as_slice(), &issuer, self.issuer.as_bytes(), self.subject.as_bytes()].concat();
+        *SignerId::of(&text).as_bytes()
+    }
 }
 
 /// Whose signatures count: those of every subject and issuer that match, with every claim demanded.

@@ -112,7 +112,7 @@ impl Verification<'_> {
                 }
                 let verified = self.witnesses_of_key(key.id(), message).and_then(|witnesses| {
                     let link = format!("{} signature over {} by the key {}", key.algorithm(), message.name(), key.id());
-                    self.verified(key.id(), message, link, &witnesses)
+                    self.verified(key.id(), *key.id().as_bytes(), message, link, &witnesses)
                 });
                 match verified {
                     Ok(verified) => return Outcome::Verified(verified),
@@ -200,7 +200,7 @@ impl Verification<'_> {
                 certificate.valid.from,
                 certificate.valid.to
             );
-            match self.verified(id, message, link, &witnesses) {
+            match self.verified(id, identity.digest(), message, link, &witnesses) {
                 Ok(verified) => return Ok(verified),
                 Err(other) => failure = failure.or(Some(other)),
             }
@@ -243,13 +243,15 @@ impl Verification<'_> {
     fn verified(
         &self,
         id: SignerId,
+        identity: [u8; 32],
         message: &Message<'_>,
         link: String,
         witnesses: &Witnesses,
     ) -> Result<Verified, Failure> {
         match self.root.standing(id, self.now, witnesses.earliest()) {
             Standing::Good { signer, until } => Ok(Verified {
-                identity: *signer.id.as_bytes(),
+                identity,
+                entry: *signer.id.as_bytes(),
                 signer,
                 payload_hash: message.identity(),
                 labels: self.labels(),

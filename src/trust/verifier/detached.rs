@@ -65,6 +65,7 @@ impl Search<'_> {
                             let evidence = Evidence { signed_at: None, links: vec![self.link(key, message)] };
                             return Some(Verified {
                                 identity: *signer.id.as_bytes(),
+                                entry: *signer.id.as_bytes(),
                                 signer,
                                 payload_hash: message.identity(),
                                 labels,

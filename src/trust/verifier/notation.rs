@@ -70,8 +70,10 @@ fn outcome(
 /// Who signed is told by the certificate and the root of its chain, so that a certificate that is renewed
 /// is the same signer, and two people whom one statement trusts are two.
 fn verified(envelope: &Envelope, found: Found, signer: SignerIdentity, until: Option<Timestamp>) -> Verified {
+    let identity = *SignerId::of(&found.identity()).as_bytes();
     Verified {
-        identity: *SignerId::of(&found.identity()).as_bytes(),
+        identity,
+        entry: identity,
         payload_hash: envelope.signed_hash(),
         labels: envelope.labels(),
         until: until.into_iter().chain(found.until).min(),

@@ -13,7 +13,7 @@ use sig_repo::{
     audit::Audit,
     clock::Clock,
     oci::OwnNames,
-    policy::{Level, TrustPolicy},
+    policy::{Level, Threshold, TrustPolicy},
     pull::{Judge, Puller, Settings, TrustFiles, Trusted},
     store::{self, Store},
     telemetry::{Metrics, Peer},
@@ -96,7 +96,7 @@ impl Setup {
             upstream::Config { default: self.upstream.unwrap_or_else(nowhere), ..upstream::Config::default() };
         let upstreams = Arc::new(Upstreams::new(upstreams, clock.clone(), Arc::new(|_, _| {})).unwrap());
         let settings = Settings {
-            policy: TrustPolicy::built_in(Level::Audit),
+            policy: TrustPolicy::built_in(Level::Audit, Threshold::ONE),
             preview_ttl: self.preview_ttl,
             isolation: self.auth,
             tag_max_age: Some(Duration::ZERO),

@@ -12,7 +12,7 @@ use sig_repo::{
     clock::Clock,
     config::{Basic, Config, MaxAge, Preview},
     oci::Digest,
-    policy::Level,
+    policy::{Level, Threshold},
     server, store,
     telemetry::{LogLevel, TrustedProxies},
     trust::Demands,
@@ -37,6 +37,7 @@ pub(crate) struct Mirror {
 pub(crate) struct Setup {
     pub(crate) upstreams: Vec<UpstreamConfig>,
     pub(crate) level: Level,
+    pub(crate) threshold: Threshold,
     pub(crate) ttl: Option<Duration>,
     pub(crate) auth: Option<(&'static str, &'static str)>,
     pub(crate) metadata_max_age: Duration,
@@ -66,6 +67,7 @@ impl Setup {
         Self {
             upstreams: vec![registry.upstream("docker.io")],
             level: Level::Audit,
+            threshold: Threshold::ONE,
             ttl: Some(Duration::from_secs(7 * 24 * 3600)),
             auth: None,
             metadata_max_age: Duration::ZERO,
@@ -162,7 +164,7 @@ impl Mirror {
     }
 
     fn config(&self) -> Config {
-        let Setup { upstreams, level, ttl, auth, metadata_max_age, trusted_proxies, registry_hosts, .. } =
+        let Setup { upstreams, level, threshold, ttl, auth, metadata_max_age, trusted_proxies, registry_hosts, .. } =
             self.setup.clone();
         let mut upstreams = upstreams.into_iter();
         Config {
@@ -186,6 +188,7 @@ impl Mirror {
             preview: Preview { ttl, remove_after: Duration::from_secs(24 * 3600) },
             auth: auth.map(|(user, password)| Basic { user: user.into(), password: password.to_owned().into() }),
             policy_default: level,
+            policy_threshold: threshold,
             registry_hosts: registry_hosts.parse().unwrap(),
             trust_dir: self.trust_dir(),
             sigstore: Demands::default(),

@@ -184,3 +184,18 @@ fn what_cosign_sign_blob_wrote_before_and_since_bundles_verifies() {
         assert_eq!(verified.evidence.links.len(), 1);
     }
 }
+
+#[test]
+fn whom_two_signers_name_is_one_identity() {
+    let pattern = keyless(json!({"issuer": "http://127.0.0.1:8811", "subject_pattern": r"[a-z]+@lab\.example"}));
+    let of = |name: &str, signers: Vec<Signer>| {
+        let root = trust(signers, vec![root_of("trusted_root.json")], Demands::default());
+        verified(judge(&file(name), &root), name)
+    };
+    let [bundle, another] = ["bundle/keyless-rekor2-tsa.json", "bundle/keyless-rekor1.json"];
+    let [exact, by_pattern] = [of(bundle, vec![dev()]), of(another, vec![pattern])];
+    assert_ne!(exact.entry, by_pattern.entry);
+    assert_eq!(exact.identity, by_pattern.identity);
+    let github = "bundle/keyless-github-rekor2-tsa.json";
+    assert_ne!(of(github, vec![workflow()]).identity, exact.identity);
+}

@@ -6,11 +6,13 @@
 
 mod admitted;
 mod artifacts;
+mod blobs;
 mod captured;
 mod discovery;
 mod explain;
 mod fetch;
 mod judge;
+mod leaving;
 mod openpgp;
 mod own;
 mod published;
@@ -20,20 +22,18 @@ mod standing;
 mod submissions;
 mod tag_lists;
 mod trusted;
+mod warm;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    audit::{Action, Audit, Event, Who},
+    audit::Audit,
     clock::Clock,
     oci::{Digest, Manifest, Reference, Repository, Tag, TagType},
-    policy::{Decision, Reason, Statement, TrustPolicy},
+    policy::{Reason, Statement, TrustPolicy},
     store::{Sighting, Store, StoreError},
     trust::Inconclusive,
     upstream::{Upstream, UpstreamError, Upstreams},
@@ -41,6 +41,7 @@ use crate::{
 
 pub use self::admitted::Admitted;
 pub use self::artifacts::MAX_ARTIFACT_BLOB_BYTES;
+pub use self::blobs::Blob;
 pub use self::captured::{Push, PushError, Pushed};
 pub use self::explain::Explanation;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
@@ -55,6 +56,7 @@ use self::{
     published::{Made, Publisher},
     recent::Step,
     standing::{Standing, Standings, Subject},
+    warm::Warm,
 };
 
 /// Searches under audit that wait their turn; more are left to the next pull.
@@ -62,28 +64,12 @@ const MAX_WAITING_SEARCHES: usize = 1024;
 
 const REMEMBERED_ARTIFACT_BLOBS: usize = 16_384;
 
-/// How long a decided manifest is answered without looking into the store's memory again. What the
-/// verdict rests on is looked at each time.
-const WARM_FOR: Duration = Duration::from_secs(60);
-
-const WARM_ENTRIES: usize = 16_384;
-
 /// What a client asks for.
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub repository: Repository,
     pub reference: Reference,
     pub asker: Asker,
-}
-
-/// A blob that may leave.
-#[derive(Debug, Clone)]
-pub struct Blob {
-    pub digest: Digest,
-    /// What the manifest that names it says, where that is at hand: a body that is longer is none.
-    pub size: Option<u64>,
-    /// The bytes, where they are our own to send.
-    pub held: Option<Bytes>,
 }
 
 /// Why nothing is served.
@@ -127,16 +113,7 @@ pub struct Puller {
     clock: Clock,
     artifact_blobs: artifacts::ServedBlobs,
     searches: mpsc::Sender<(Repository, Digest)>,
-    /// By what was asked for, and whether anonymously.
-    warm: quick_cache::sync::Cache<(Repository, Digest, Option<Tag>, bool), Arc<Warm>>,
-    warm_for: Duration,
-}
-
-/// A manifest that was decided on and remembered a moment ago.
-struct Warm {
-    manifest: Arc<Manifest>,
-    standing: Arc<Standing>,
-    until: Instant,
+    warm: Warm,
 }
 
 /// The searches that nobody waits for, for `app` to run.
@@ -153,7 +130,6 @@ impl Puller {
         clock: Clock,
     ) -> (Self, Searches) {
         let (searches, waiting) = mpsc::channel(MAX_WAITING_SEARCHES);
-        let warm_for = settings.content_max_age.map_or(WARM_FOR, |age| age.min(WARM_FOR));
         let puller = Self {
             fetcher: Fetcher::new(store.clone(), &settings, clock.clone()),
             publisher: Publisher::new(store.clone(), clock.clone(), settings.preview_ttl),
@@ -174,8 +150,7 @@ impl Puller {
             audit,
             clock,
             searches,
-            warm: quick_cache::sync::Cache::new(WARM_ENTRIES),
-            warm_for,
+            warm: Warm::new(settings.content_max_age),
         };
         (puller, Searches(waiting))
     }
@@ -191,75 +166,6 @@ impl Puller {
             Ok(admitted) => Ok(admitted),
             Err(refused) => Err(self.refuse(ask, refused).await),
         }
-    }
-
-    /// The same for what was decided on a moment ago, if everything that was decided by is as it was:
-    /// lookups, a reference count, and nothing to wait for.
-    pub fn warm(&self, ask: &Ask) -> Option<Admitted<Arc<Manifest>>> {
-        let now = self.clock.instant();
-        let (digest, tag) = match &ask.reference {
-            Reference::Tag(tag) => (self.fetcher.fresh_tag(&ask.repository, tag)?, Some(tag.clone())),
-            Reference::Digest(digest) => {
-                (*digest, self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now))
-            }
-        };
-        let warm = self.warm.get(&(ask.repository.clone(), digest, tag, ask.asker.is_anonymous()))?;
-        // An internal image leaves only after its event was written, which takes waiting.
-        if now >= warm.until || warm.standing.internal || !self.standings.holds(&warm.standing) {
-            return None;
-        }
-        let admitted = self.admit(ask, warm.manifest.clone(), &warm.standing).ok()?;
-        if let Reference::Tag(tag) = &ask.reference {
-            self.standings.recent.asked(&ask.repository, &digest, &ask.asker, tag, now);
-        }
-        Some(admitted)
-    }
-
-    /// Whether a blob may leave: a manifest of the repository that is admitted now names it, or an
-    /// artifact that was served does.
-    pub async fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        asker: &Asker,
-    ) -> Result<Admitted<Blob>, Refused> {
-        let upstream = self.upstream_of(repository)?;
-        let visible = self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await;
-        visible.map_err(|error| Refused { reason: error.reason(), statement: self.policy.unknown_digest() })?;
-        if let Some(blob) = self.captured_blob(repository, digest, asker)? {
-            return Ok(Admitted::new(blob, None));
-        }
-        if let Some(blob) = self.served_blob(repository, digest, asker) {
-            return Ok(Admitted::new(blob, None));
-        }
-        if let Some(blob) = self.made(repository, digest, asker).await.and_then(|made| made.blob(digest)) {
-            return Ok(Admitted::new(blob, None));
-        }
-        let unreadable = |error| self.unreadable(error);
-        let mut refusal = None;
-        for parent in self.store.parents(repository, digest).map_err(unreadable)? {
-            let subject = Subject { digest: parent, manifest: None };
-            let standing = self.standings.of_digest(&self.policy, repository, subject, asker, Step::Blob).await;
-            let standing = standing.map_err(unreadable)?;
-            match outcome(&standing) {
-                Ok(_) => {
-                    let blob = Blob { digest: *digest, size: self.size_in(&parent, digest), held: None };
-                    return Ok(Admitted::new(blob, None));
-                }
-                Err(refused) => refusal = Some(refused),
-            }
-        }
-        if refusal.is_none()
-            && let Some(blob) = self.search_made(repository, digest, asker).await.and_then(|made| made.blob(digest))
-        {
-            return Ok(Admitted::new(blob, None));
-        }
-        Err(refusal.unwrap_or_else(|| Refused { reason: Reason::Absent, statement: self.policy.unknown_digest() }))
-    }
-
-    fn size_in(&self, parent: &Digest, blob: &Digest) -> Option<u64> {
-        let manifest = self.fetcher.held(parent).ok()??;
-        manifest.children().find(|child| child.digest == *blob).map(|child| child.size)
     }
 
     /// The bytes of a manifest that a signature is to be checked against, asked for and kept. They
@@ -413,12 +319,6 @@ impl Puller {
         self.answer(ask, manifest, &standing).await
     }
 
-    fn keep_warm(&self, ask: &Ask, tag: Option<Tag>, manifest: &Arc<Manifest>, standing: &Arc<Standing>) {
-        let until = self.clock.instant() + self.warm_for;
-        let warm = Warm { manifest: manifest.clone(), standing: standing.clone(), until };
-        self.warm.insert((ask.repository.clone(), manifest.digest, tag, ask.asker.is_anonymous()), Arc::new(warm));
-    }
-
     async fn standing_of_digest(
         &self,
         ask: &Ask,
@@ -463,112 +363,6 @@ impl Puller {
         }
     }
 
-    /// The end of the story: the decision, its event, and what leaves.
-    async fn answer(
-        &self,
-        ask: &Ask,
-        manifest: Arc<Manifest>,
-        standing: &Standing,
-    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let digest = manifest.digest;
-        let admitted = match self.admit(ask, manifest.clone(), standing) {
-            Err(refused) if ask.asker.may_read_to_sign() => {
-                return self.read_to_sign(ask, manifest, standing, refused).await;
-            }
-            admitted => admitted?,
-        };
-        if standing.internal {
-            let event = self.event(ask, action(&admitted), Some(digest), &standing.statement, &standing.decision);
-            self.audit.record(event).await.map_err(|error| self.unreadable(error))?;
-        }
-        Ok(admitted)
-    }
-
-    /// Hands a signer the manifest that wants a signature: on the record, and nothing of what it names.
-    async fn read_to_sign(
-        &self,
-        ask: &Ask,
-        manifest: Arc<Manifest>,
-        standing: &Standing,
-        refused: Refused,
-    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let wants_signature = matches!(
-            refused.reason,
-            Reason::Unsigned | Reason::Threshold { .. } | Reason::Rejected(_) | Reason::Unknown(_)
-        );
-        if !wants_signature {
-            return Err(refused);
-        }
-        let digest = Some(manifest.digest);
-        let event = self.event(ask, Action::ReadToSign, digest, &standing.statement, &standing.decision);
-        self.audit.record(event).await.map_err(|error| self.unreadable(error))?;
-        let warning =
-            format!("{} served to be signed: {} (policy {})", display(ask), refused.reason, refused.statement.name);
-        Ok(Admitted::new(manifest, Some(Arc::from(warning))))
-    }
-
-    fn admit(
-        &self,
-        ask: &Ask,
-        manifest: Arc<Manifest>,
-        standing: &Standing,
-    ) -> Result<Admitted<Arc<Manifest>>, Refused> {
-        let warning = outcome(standing)?.map(|reason| {
-            let text = format!("{} served unverified: {reason} (policy {})", display(ask), standing.statement.name);
-            Arc::from(text)
-        });
-        let digest = manifest.digest;
-        let admitted = Admitted::new(manifest, warning);
-        if !standing.internal {
-            let action = action(&admitted);
-            let event = || self.event(ask, action, Some(digest), &standing.statement, &standing.decision);
-            self.audit.note(ask.asker.address, action, (&ask.repository, &digest), event);
-        }
-        if let Decision::Unverified(_) = &standing.decision {
-            // A full queue is no loss: the next pull asks again.
-            drop(self.searches.try_send((ask.repository.clone(), digest)));
-        }
-        Ok(admitted)
-    }
-
-    /// Writes down a refusal. One that cannot be written is still a refusal.
-    async fn refuse(&self, ask: &Ask, refused: Refused) -> Refused {
-        if refused.holds() {
-            let decision = Decision::Refused(refused.reason.clone());
-            let digest = match &ask.reference {
-                Reference::Digest(digest) => Some(*digest),
-                Reference::Tag(_) => None,
-            };
-            let event = || self.event(ask, Action::Refused, digest, &refused.statement, &decision);
-            let subject = (&ask.repository, ask.reference.to_string(), refused.reason.code());
-            self.audit.note(ask.asker.address, Action::Refused, subject, event);
-        }
-        refused
-    }
-
-    fn event(
-        &self,
-        ask: &Ask,
-        action: Action,
-        digest: Option<Digest>,
-        statement: &Statement,
-        decision: &Decision,
-    ) -> Event {
-        let verified_by = match decision {
-            Decision::Verified(signers) => Some(signers.clone()),
-            _ => None,
-        };
-        Event {
-            repository: Some(ask.repository.clone()),
-            reference: Some(ask.reference.to_string()),
-            digest,
-            statement: Some(statement.name.to_string()),
-            reason: decision.reason().map(Reason::code),
-            verified_by,
-            ..Event::new(self.clock.now(), action, who(&ask.asker))
-        }
-    }
-
     /// Rows that cannot be read decide nothing: everything is then held to be enforced.
     fn unreadable(&self, error: StoreError) -> Refused {
         tracing::error!("the store failed: {error}");
@@ -583,33 +377,5 @@ impl Searches {
             let Some(puller) = puller.upgrade() else { return };
             puller.standings.search_audited(&repository, &digest).await;
         }
-    }
-}
-
-/// What a verdict means for whoever asks: served, served with a warning, or refused.
-fn outcome(standing: &Standing) -> Result<Option<&Reason>, Refused> {
-    match &standing.decision {
-        Decision::Verified(_) | Decision::Skipped => Ok(None),
-        Decision::Unverified(reason) => Ok(Some(reason)),
-        Decision::Refused(reason) => Err(Refused { reason: reason.clone(), statement: standing.statement.clone() }),
-    }
-}
-
-fn action(admitted: &Admitted<Arc<Manifest>>) -> Action {
-    if admitted.warning().is_some() { Action::Warned } else { Action::Admitted }
-}
-
-fn display(ask: &Ask) -> String {
-    match &ask.reference {
-        Reference::Tag(tag) => format!("{}:{tag}", ask.repository),
-        Reference::Digest(digest) => format!("{}@{digest}", ask.repository),
-    }
-}
-
-fn who(asker: &Asker) -> Who {
-    Who {
-        account: asker.account.as_deref().map(str::to_owned),
-        address: asker.address,
-        user_agent: Some(asker.user_agent.to_string()),
     }
 }

@@ -25,9 +25,9 @@ use super::{
     Admitted, Ask, Asker, Blob, Conflict, MAX_ARTIFACT_BLOB_BYTES, NewRecord, Puller, Refused, Signed, SubmitError,
     artifacts::ungated,
     fetch::FetchError,
+    leaving::who,
     published::{Made, SIGNATURE_ANNOTATION},
     tag_lists::TagListError,
-    who,
 };
 
 /// Layers of one manifest: nobody signs an image so often, and each is looked at.

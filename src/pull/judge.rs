@@ -4,10 +4,9 @@
 //! (`standing`). Verification runs in a bounded pool off the async threads, in an order that keeps
 //! garbage from hiding the good signature, and within a budget for one image.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod question;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,13 +19,13 @@ use crate::{
     policy::Finding,
     store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
     telemetry::Metrics,
-    trust::{
-        self, Annotations, Envelope, EnvelopeError, Format, Inconclusive, Outcome, Rejection, RevocationCheck, Subject,
-        TrustRoot,
-    },
+    trust::{Inconclusive, Outcome, Rejection, TrustRoot},
     upstream::RevocationServices,
 };
 
+pub use self::question::Signed;
+
+use self::question::{Answer, Question};
 use super::trusted::{Reliance, Trusted};
 
 /// The time that the signatures of one image may take; past it the rest could not be told.
@@ -92,16 +91,6 @@ pub enum Origin {
     Pushed,
     /// Found at the upstream; bears on the digest.
     Found,
-}
-
-/// A signature as it came, nothing of it read yet.
-#[derive(Debug, Clone)]
-pub struct Signed {
-    /// What it is read as; by its content where nobody has said.
-    pub format: Option<Format>,
-    pub signature: Vec<u8>,
-    pub payload: Option<Vec<u8>>,
-    pub annotations: Annotations,
 }
 
 struct Candidate {
@@ -384,28 +373,6 @@ pub fn end_of_life(first_seen: Timestamp, ttl: Duration) -> Timestamp {
     first_seen.saturating_add(ttl).unwrap_or(Timestamp::MAX)
 }
 
-impl Signed {
-    /// What it is, if it is a signature at all.
-    pub fn recognise(&self) -> Result<Envelope, EnvelopeError> {
-        let Self { format, signature, payload, annotations } = self;
-        match format {
-            Some(format) => Envelope::parse(*format, signature, payload.as_deref(), annotations),
-            None => Envelope::recognise(signature, payload.as_deref(), annotations),
-        }
-    }
-}
-
-impl From<&Record> for Signed {
-    fn from(record: &Record) -> Self {
-        Self {
-            format: record.format.parse().ok(),
-            signature: record.signature.clone(),
-            payload: record.payload.clone(),
-            annotations: record.annotations.clone(),
-        }
-    }
-}
-
 impl Candidate {
     fn of_record(record: Record) -> Self {
         Self {
@@ -446,46 +413,6 @@ impl Candidate {
     fn unjudged(self) -> (Judged, Signed) {
         let Self { origin, signed, first_seen, expires_at, verified_before: _ } = self;
         (Judged { origin, outcome: inconclusive(), first_seen, expires_at }, signed)
-    }
-}
-
-/// Signatures of one image, to be looked at.
-struct Question {
-    digest: Digest,
-    repository: Option<Repository>,
-    manifest: Option<Bytes>,
-    signed: Vec<Signed>,
-}
-
-struct Answer {
-    outcome: Outcome,
-    /// None: it is no envelope, or was not looked at.
-    hash: Option<[u8; 32]>,
-    /// What has to be asked before more can be said.
-    checks: Vec<RevocationCheck>,
-}
-
-impl Question {
-    fn answer(&self, signed: &Signed, root: &TrustRoot, now: Timestamp, deadline: Instant, clock: &Clock) -> Answer {
-        if clock.instant() >= deadline {
-            return Answer { outcome: inconclusive(), hash: None, checks: Vec::new() };
-        }
-        let envelope = match signed.recognise() {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                return Answer { outcome: Outcome::Rejected(Rejection::from(&error)), hash: None, checks: Vec::new() };
-            }
-        };
-        let (manifest, repository) = (self.manifest.as_deref(), self.repository.as_ref());
-        let subject = Subject { digest: &self.digest, manifest, repository };
-        let outcome = trust::verify(&envelope, &subject, root, now);
-        let checks = match outcome {
-            Outcome::Unknown(Inconclusive::RevocationUnknown) => {
-                trust::revocation_checks(&envelope, &subject, root, now)
-            }
-            Outcome::Verified(_) | Outcome::Rejected(_) | Outcome::Unknown(_) => Vec::new(),
-        };
-        Answer { outcome, hash: Some(envelope.normalised_hash()), checks }
     }
 }
 

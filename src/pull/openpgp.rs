@@ -10,7 +10,7 @@ use crate::{
     trust::{Annotations, Envelope, EnvelopeError, Format, Rejection},
 };
 
-use super::{Asker, NewRecord, Puller, Signed, SubmitError, captured::tag_of_digest, who};
+use super::{Asker, NewRecord, Puller, Signed, SubmitError, captured::tag_of_digest, leaving::who};
 
 /// Signatures of one image that a client is told of: it tries one after the other, and reads no more
 /// than 4 MiB.

@@ -15,6 +15,7 @@ mod key;
 mod notation;
 mod openpgp;
 mod outcome;
+mod pem;
 mod root;
 mod signer;
 mod signer_document;

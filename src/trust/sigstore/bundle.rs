@@ -1,8 +1,7 @@
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use der::pem;
 
 use super::{
-    certificate::{CertificateFlaw, SignerCertificate},
+    certificate::{CertificateFlaw, SignerCertificate, is_self_issued},
     entry::{MAX_SIGNATURE, named_hash},
     log::LogEntry,
     members::{self, MemberFlaw},
@@ -12,6 +11,7 @@ use super::{
 use crate::trust::{
     envelope::{Annotations, EVIDENCE_ANNOTATIONS, Format, RawSignature, SimpleSigning, strict_json::Object},
     key::Hash,
+    pem::{self, SectionKind},
     timestamp::MAX_TOKEN_BYTES,
 };
 
@@ -69,6 +69,8 @@ pub enum BundleFlaw {
     NotASignature,
     #[error("from version 0.3 on it holds one certificate, and no chain")]
     Chain,
+    #[error("its chain holds a root, which only the verifier's own root may name")]
+    RootInChain,
     #[error("its certificate is not accepted: {0}")]
     Certificate(#[from] CertificateFlaw),
 }
@@ -89,7 +91,10 @@ impl Bundle {
             signed,
             signature: raw(&signature)?,
             by: SignedBy::read(material, version)?,
-            entries: entries.into_iter().map(LogEntry::parse).collect::<Result<_, _>>()?,
+            entries: entries
+                .into_iter()
+                .map(|entry| LogEntry::parse(entry, version == Version::V0_1))
+                .collect::<Result<_, _>>()?,
             timestamps: timestamps(material)?,
             wants_proof: version != Version::V0_1,
             is_layer: false,
@@ -212,7 +217,12 @@ impl SignedBy {
             (None, Some(_), None) if version == Version::V0_3 => Err(BundleFlaw::Chain),
             (None, Some(chain), None) => {
                 let certificates = members::objects(chain, "certificates", MAX_CHAIN)?;
-                let leaf = certificates.first().ok_or(MemberFlaw::Kind { name: "certificates" })?;
+                let (leaf, above) = certificates.split_first().ok_or(MemberFlaw::Kind { name: "certificates" })?;
+                for certificate in above {
+                    if is_self_issued(&members::bytes(certificate, "rawBytes", MAX_CERTIFICATE_BYTES)?)? {
+                        return Err(BundleFlaw::RootInChain);
+                    }
+                }
                 Self::certificate(members::bytes(leaf, "rawBytes", MAX_CERTIFICATE_BYTES)?)
             }
             (None, None, Some(_)) => Ok(Self::Key),
@@ -221,9 +231,9 @@ impl SignedBy {
     }
 
     fn from_pem(text: &[u8]) -> Read<Self> {
-        match pem::decode_vec(text) {
-            Ok(("CERTIFICATE", der)) => Self::certificate(der),
-            Ok(_) | Err(_) => Err(CertificateFlaw::Encoding.into()),
+        match pem::block(text) {
+            Some((SectionKind::Certificate, der)) => Self::certificate(der),
+            Some(_) | None => Err(CertificateFlaw::Encoding.into()),
         }
     }
 

@@ -98,6 +98,13 @@ impl SignerCertificate {
     }
 }
 
+/// Whether it names itself as its issuer, as a root does.
+pub(super) fn is_self_issued(der: &[u8]) -> Result<bool, CertificateFlaw> {
+    let certificate = der_limits::are_kept(der).then(|| Certificate::from_der(der).ok()).flatten();
+    let certificate = &certificate.ok_or(CertificateFlaw::Encoding)?.tbs_certificate;
+    Ok(certificate.issuer == certificate.subject)
+}
+
 pub(super) fn validity(certificate: &Certificate) -> Option<Window> {
     let validity = &certificate.tbs_certificate.validity;
     let time = |time: &x509_cert::time::Time| {

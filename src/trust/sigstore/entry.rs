@@ -2,14 +2,19 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use der::pem;
 
 use super::{
     members::{self, MemberFlaw},
     rejection::EntryPart,
     root::MAX_CERTIFICATE_BYTES,
 };
-use crate::trust::{SignerId, envelope::strict_json::Object, key::Hash, verifier::message::Message};
+use crate::trust::{
+    SignerId,
+    envelope::strict_json::Object,
+    key::Hash,
+    pem::{self, SectionKind},
+    verifier::message::Message,
+};
 
 /// The body of a log entry, which the log has signed.
 #[derive(Debug, Clone)]
@@ -144,11 +149,10 @@ impl Kind {
 
 impl Verifier {
     fn from_pem(text: &[u8]) -> Result<Self, MemberFlaw> {
-        let flaw = MemberFlaw::Kind { name: "publicKey" };
-        match pem::decode_vec(text).map_err(|_| flaw)? {
-            ("CERTIFICATE", der) => Ok(Self::Certificate(der)),
-            ("PUBLIC KEY", der) => Ok(Self::Key(SignerId::of(&der))),
-            _ => Err(flaw),
+        match pem::block(text) {
+            Some((SectionKind::Certificate, der)) => Ok(Self::Certificate(der)),
+            Some((SectionKind::PublicKey, der)) => Ok(Self::Key(SignerId::of(&der))),
+            _ => Err(MemberFlaw::Kind { name: "publicKey" }),
         }
     }
 

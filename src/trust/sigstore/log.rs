@@ -39,8 +39,9 @@ struct Proof {
 }
 
 impl LogEntry {
-    /// Of a bundle.
-    pub(super) fn parse(entry: &Object) -> Result<Self, MemberFlaw> {
+    /// Of a bundle. `proofs_may_be_bare` of a checkpoint, as in version 0.1: then they prove nothing, and are
+    /// as good as none.
+    pub(super) fn parse(entry: &Object, proofs_may_be_bare: bool) -> Result<Self, MemberFlaw> {
         let bytes = members::bytes(entry, "canonicalizedBody", MAX_BODY)?;
         let body = EntryBody::parse(&bytes)?;
         let version = members::object(entry, "kindVersion")?;
@@ -50,7 +51,10 @@ impl LogEntry {
         let promise = members::optional_object(entry, "inclusionPromise")?;
         let promise =
             promise.map(|promise| members::bytes(promise, "signedEntryTimestamp", MAX_PROMISE)).transpose()?;
-        let proof = members::optional_object(entry, "inclusionProof")?.map(Proof::parse).transpose()?;
+        let proof = match members::optional_object(entry, "inclusionProof")? {
+            Some(proof) if proofs_may_be_bare && members::optional_object(proof, "checkpoint")?.is_none() => None,
+            proof => proof.map(Proof::parse).transpose()?,
+        };
         Ok(Self {
             log: members::bytes(members::object(entry, "logId")?, "keyId", MAX_ID)?,
             index: members::whole(entry, "logIndex")?,

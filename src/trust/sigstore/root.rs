@@ -149,7 +149,8 @@ impl Window {
             let text = members::optional_text(window, name)?;
             text.map(|text| text.parse::<Timestamp>().map_err(|_| MemberFlaw::Time { name })).transpose()
         };
-        let (from, to) = (time("start")?.unwrap_or(Timestamp::MIN), time("end")?.unwrap_or(Timestamp::MAX));
+        let from = time("start")?.ok_or(MemberFlaw::Kind { name: "start" })?;
+        let to = time("end")?.unwrap_or(Timestamp::MAX);
         match from <= to {
             true => Ok(Self { from, to }),
             false => Err(SigstoreRootError::EndsBeforeItBegins),

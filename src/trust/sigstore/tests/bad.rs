@@ -369,6 +369,29 @@ fn a_bundle_of_rekor_1_with_one_thing_changed_is_refused_for_that_thing() {
     assert_eq!(outcome, rejected(SigstoreRejection::LogTime { at }));
 }
 
+/// Version 0.1 had such proofs; its promise is what counts.
+#[test]
+fn a_proof_without_a_checkpoint_is_as_good_as_none() {
+    let bare = |name: &str| {
+        let mut bundle = json(name);
+        remove(&mut bundle, &format!("{ENTRY}/inclusionProof"), "checkpoint");
+        bundle
+    };
+    let judged = |bundle: &Value, inclusion_proof| {
+        let beacon = keyless(json!({"issuer": "https://token.actions.githubusercontent.com", "subject_pattern": ".+"}));
+        let demands = Demands { inclusion_proof, ..Demands::default() };
+        let root = trust(vec![beacon], vec![SigstoreRoot::public_good()], demands);
+        judge_blob(bundle.to_string().as_bytes(), &stated_hash(bundle), &root)
+    };
+    let mut old = bare("public/blob-v0.1-rekor1.json");
+    let links = verified(judged(&old, false), "v0.1").evidence.links;
+    assert!(links.iter().any(|link| link.contains("promised entry")), "{links:?}");
+    assert_eq!(judged(&old, true), rejected(SigstoreRejection::InclusionProofMissing));
+    remove(&mut old, ENTRY, "inclusionPromise");
+    assert_eq!(judged(&old, false), rejected(SigstoreRejection::InclusionProofMissing));
+    assert_eq!(judged(&bare("public/blob-v0.2-rekor1.json"), false), rejected(Rejection::Malformed));
+}
+
 #[test]
 fn a_certificate_of_a_log_with_another_key_is_refused() {
     let name = "public/blob-v0.1-rekor1.json";

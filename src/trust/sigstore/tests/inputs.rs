@@ -161,6 +161,11 @@ fn what_is_no_trusted_root_is_told_why() {
     assert_eq!(with("/tlogs", json!([log, log])), SigstoreRootError::SameLogTwice { list: "tlogs" });
     let window = json!({"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"});
     assert_eq!(with("/tlogs/0/publicKey/validFor", window), SigstoreRootError::EndsBeforeItBegins);
+    let no_start = SigstoreRootError::Json(MemberFlaw::Kind { name: "start" });
+    for validity in ["/tlogs/0/publicKey/validFor", "/ctlogs/0/publicKey/validFor", "/timestampAuthorities/0/validFor"]
+    {
+        assert_eq!(with(validity, json!({"end": "2036-01-02T00:00:00Z"})), no_start, "{validity}");
+    }
     let key = with("/tlogs/0/publicKey/rawBytes", "AAAA".into());
     assert!(matches!(key, SigstoreRootError::Key { list: "tlogs", at: 0, .. }), "{key}");
     let authority = good["certificateAuthorities"][0].clone();
@@ -179,6 +184,59 @@ fn what_is_no_trusted_root_is_told_why() {
     let root = SigstoreRoot::parse(unknown_key.to_string().as_bytes()).unwrap();
     let outcome = judge(&file("bundle/keyless-rekor2-tsa.json"), &trust(vec![dev()], vec![root], Demands::default()));
     assert_eq!(outcome, rejected(SigstoreRejection::LogUnknown), "a log that cannot be read is not as good as none");
+}
+
+#[test]
+fn a_chain_of_a_bundle_before_v0_3_holds_no_root() {
+    let with = |above: &[&str]| {
+        let mut bundle = json("public/blob-v0.2-rekor1.json");
+        let chain = at_pointer(&mut bundle, "/verificationMaterial/x509CertificateChain/certificates");
+        chain.as_array_mut().unwrap().extend(above.iter().map(|der| json!({"rawBytes": der})));
+        flaw(bundle.to_string().as_bytes())
+    };
+    let root = json("trusted_root.json");
+    let chain = root.pointer("/certificateAuthorities/0/certChain/certificates").unwrap();
+    let [intermediate, root] = [0, 1].map(|at| chain[at]["rawBytes"].as_str().unwrap());
+    assert_eq!(with(&[intermediate]), None);
+    assert_eq!(with(&[root]), Some(BundleFlaw::RootInChain));
+    assert_eq!(with(&[intermediate, root]), Some(BundleFlaw::RootInChain));
+    assert_eq!(with(&["MAAA"]), Some(BundleFlaw::Certificate(CertificateFlaw::Encoding)));
+}
+
+/// Some clients wrap at another length than 64, or not at all.
+#[test]
+fn pem_is_read_in_lines_of_any_length_and_is_one_block() {
+    let rewrapped = |pem: &str| {
+        let lines: Vec<_> = pem.trim().lines().collect();
+        format!("{}\n{}\n{}", lines[0], lines[1..lines.len() - 1].concat(), lines[lines.len() - 1])
+    };
+    let name = "classic/keyless-rekor1-tsa";
+    let payload = file(&format!("{name}/payload.json"));
+    let mut annotations: Annotations = serde_json::from_slice(&file(&format!("{name}/annotations.json"))).unwrap();
+    let signature = annotations.remove("dev.cosignproject.cosign/signature").unwrap();
+    let certificate = annotations.get_mut("dev.sigstore.cosign/certificate").unwrap();
+    *certificate = rewrapped(certificate);
+    let doubled = format!("{certificate}\n{certificate}");
+    let manifest = manifest();
+    let digest = Digest::sha256(&manifest);
+    let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
+    let envelope = Envelope::recognise(signature.as_bytes(), Some(&payload), &annotations).unwrap();
+    verified(verify(&envelope, &subject, &lab(Demands::default()), at(NOW)), name);
+
+    annotations.insert("dev.sigstore.cosign/certificate".to_owned(), doubled);
+    let error = Envelope::recognise(signature.as_bytes(), Some(&payload), &annotations).unwrap_err();
+    assert!(matches!(error, EnvelopeError::Malformed { flaw: Flaw::Evidence(_) }), "{error}");
+
+    // In a log's entry: it is the signer's certificate, and the entry another than the log has.
+    let mut bundle = json("bundle/keyless-rekor1.json");
+    let text = at_pointer(&mut bundle, "/verificationMaterial/tlogEntries/0/canonicalizedBody");
+    let mut body: Value = serde_json::from_slice(&STANDARD.decode(text.as_str().unwrap()).unwrap()).unwrap();
+    let pem = at_pointer(&mut body, "/spec/signatures/0/verifier");
+    let certificate = String::from_utf8(STANDARD.decode(pem.as_str().unwrap()).unwrap()).unwrap();
+    *pem = STANDARD.encode(rewrapped(&certificate)).into();
+    *text = STANDARD.encode(body.to_string()).into();
+    let outcome = judge(bundle.to_string().as_bytes(), &lab(Demands::default()));
+    assert_eq!(outcome, rejected(SigstoreRejection::InclusionProof));
 }
 
 #[test]

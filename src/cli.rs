@@ -69,7 +69,15 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // cosign's code for it, so that scripts made for cosign's command meet no other.
+        Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == VERIFY_BLOB) => {
+            eprint!("{error}");
+            return ExitCode::FAILURE;
+        }
+        Err(error) => error.exit(),
+    };
     let file = arguments.config;
     let done = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(file),
@@ -138,6 +146,8 @@ fn one_line(error: &anyhow::Error) -> String {
     }
     line.replace('\n', " ")
 }
+
+const VERIFY_BLOB: &str = "verify-blob";
 
 const AFTER_HELP: &str = "\
 Settings come from the environment, or from a YAML file. The first ones to know:

@@ -29,5 +29,6 @@ mod signers_api;
 mod support;
 mod thresholds;
 mod upstream;
+mod verify_blob;
 mod verify_command;
 mod wire_errors;

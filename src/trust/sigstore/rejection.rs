@@ -29,6 +29,8 @@ pub enum SigstoreRejection {
     SctInvalid,
     #[error("the signature comes with neither a log's time nor a timestamp, so that its age is unknown")]
     TimeMissing,
+    #[error("a timestamp by an authority of the trusted root is demanded, and there is none")]
+    TimestampMissing,
     #[error("the timestamp is by no timestamp authority of the trusted root, and no log has a time")]
     TimestampAuthorityUnknown,
     #[error("a timestamp is not RFC 3161 in DER, or was not granted")]
@@ -74,7 +76,7 @@ pub enum EntryPart {
 
 impl SigstoreRejection {
     /// Every code there is, for whoever documents them.
-    pub const CODES: [&'static str; 28] = [
+    pub const CODES: [&'static str; 29] = [
         "blob-mismatch",
         "no-subject",
         "predicate-type",
@@ -87,6 +89,7 @@ impl SigstoreRejection {
         "sct-missing",
         "sct-invalid",
         "time-missing",
+        "timestamp-missing",
         "timestamp-authority-unknown",
         "timestamp-malformed",
         "timestamp-mismatch",
@@ -119,6 +122,7 @@ impl SigstoreRejection {
             Self::SctMissing => "sct-missing",
             Self::SctInvalid => "sct-invalid",
             Self::TimeMissing => "time-missing",
+            Self::TimestampMissing => "timestamp-missing",
             Self::TimestampAuthorityUnknown => "timestamp-authority-unknown",
             Self::TimestampMalformed => "timestamp-malformed",
             Self::TimestampMismatch => "timestamp-mismatch",

@@ -29,13 +29,24 @@ pub struct Demands {
     pub inclusion_proof: bool,
     /// Whether a signature by a key needs the logs too.
     pub logs_for_keys: bool,
+    /// Whether a timestamp by an authority of a root is demanded, beside whatever time a log gives.
+    pub timestamp: bool,
+    /// Whether the certificate's log is demanded, where a root lists one. For an image always.
+    pub certificate_log: bool,
     /// Whether any statement about the subject does, and not only that somebody signed it. Never for an image.
     pub attestations: bool,
 }
 
 impl Default for Demands {
     fn default() -> Self {
-        Self { logs: 1, inclusion_proof: false, logs_for_keys: false, attestations: false }
+        Self {
+            logs: 1,
+            inclusion_proof: false,
+            logs_for_keys: false,
+            timestamp: false,
+            certificate_log: true,
+            attestations: false,
+        }
     }
 }
 
@@ -144,6 +155,7 @@ impl Verification<'_> {
         if demands.logs_for_keys && best.logs < demands.logs {
             return Err(SigstoreRejection::LogEntryMissing { needed: demands.logs, found: best.logs }.into());
         }
+        best.check_timestamp(demands)?;
         Ok(best)
     }
 
@@ -172,12 +184,12 @@ impl Verification<'_> {
         let (authority, valid) = certificate.issued_by(root)?;
         let signers = self.believed(certificate)?;
         let message = self.signed_message(certificate)?;
+        let (by, demands) = (Signatory::Certificate(&certificate.der), self.root.demands());
         let mut witnesses = Witnesses::default();
-        if root.certificate_logs.are_demanded {
+        if root.certificate_logs.are_demanded && demands.certificate_log {
             sct::verify(&certificate.certificate, &authority.public_key, &root.certificate_logs.known)?;
             witnesses.links.push("the certificate is in a certificate log of the trusted root".to_owned());
         }
-        let (by, demands) = (Signatory::Certificate(&certificate.der), self.root.demands());
         witnesses.add_logs(self.bundle, root, (message, by), demands.inclusion_proof, self.now)?;
         let needed = if root.logs.are_demanded { demands.logs } else { 0 };
         if witnesses.logs < needed {
@@ -187,6 +199,7 @@ impl Verification<'_> {
             });
         }
         witnesses.add_timestamps(self.bundle, root)?;
+        witnesses.check_timestamp(demands)?;
         witnesses.check_times(self.bundle, valid)?;
         let identity = &certificate.identity;
         let mut failure = None;

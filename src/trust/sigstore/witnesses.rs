@@ -5,7 +5,7 @@ use super::{
     entry::{Logged, Signatory},
     rejection::SigstoreRejection,
     root::{SigstoreRoot, Window},
-    verifier::Failure,
+    verifier::{Demands, Failure},
 };
 use crate::trust::{timestamp::TimestampToken, verifier::message::Message};
 
@@ -16,6 +16,7 @@ pub(super) struct Witnesses {
     times: Vec<Timestamp>,
     /// How many distinct logs have it.
     pub(super) logs: usize,
+    has_timestamp: bool,
     /// When the logs were to be believed that have an entry without a time of its own.
     untimed: Vec<Window>,
     /// A line for each, for whoever asks what a signature rests on.
@@ -88,6 +89,7 @@ impl Witnesses {
                 } else {
                     self.links.push(format!("a timestamp of {at} by '{}'", authority.url));
                     self.times.push(at);
+                    self.has_timestamp = true;
                     reason = None;
                     break;
                 }
@@ -97,6 +99,13 @@ impl Witnesses {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn check_timestamp(&self, demands: Demands) -> Result<(), SigstoreRejection> {
+        match demands.timestamp && !self.has_timestamp {
+            true => Err(SigstoreRejection::TimestampMissing),
+            false => Ok(()),
+        }
     }
 
     /// A certificate lives for minutes, so that it counts only at a time that somebody vouches for, and

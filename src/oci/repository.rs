@@ -74,11 +74,12 @@ impl FromStr for RegistryName {
 impl Repository {
     /// `path` under `registry`; a single component on Docker Hub belongs to `library/`.
     pub fn new(registry: &RegistryName, path: &str) -> Result<Self, RepositoryError> {
-        if !is_path(path) {
-            return Err(RepositoryError::Path);
-        }
         let library =
             if registry.as_str() == RegistryName::DOCKER_HUB && !path.contains('/') { "library/" } else { "" };
+        // The whole of it has to fit, or what is written here could not be read again.
+        if !is_path(path) || library.len() + path.len() > MAX_PATH {
+            return Err(RepositoryError::Path);
+        }
         let name = [registry.as_str(), "/", library, path].concat();
         Ok(Self { name: name.into(), registry_len: registry.as_str().len() })
     }
@@ -107,7 +108,7 @@ impl Repository {
 
 /// Distribution specification, "Pulling manifests": the grammar of `<name>`.
 fn is_path(path: &str) -> bool {
-    path.len() <= 255 && path.split('/').all(is_path_component)
+    path.len() <= MAX_PATH && path.split('/').all(is_path_component)
 }
 
 fn is_path_component(component: &str) -> bool {
@@ -120,6 +121,8 @@ fn is_path_component(component: &str) -> bool {
             .split(alphanumeric)
             .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
+
+const MAX_PATH: usize = 255;
 
 impl fmt::Display for RegistryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,6 +186,18 @@ mod tests {
         assert_eq!((ghcr.registry(), ghcr.path()), ("ghcr.io", "app"));
         assert_eq!(Repository::parse("localhost/app", &hub).unwrap().registry(), "localhost");
         assert_eq!(Repository::parse("team/app", &hub).unwrap().path(), "team/app");
+    }
+
+    #[test]
+    fn a_name_that_is_accepted_can_be_read_back() {
+        let hub: RegistryName = "docker.io".parse().unwrap();
+        let fits = Repository::new(&hub, &"a".repeat(247)).unwrap();
+        assert_eq!(fits.path().len(), 255);
+        let written = serde_json::to_string(&fits).unwrap();
+        assert_eq!(serde_json::from_str::<Repository>(&written).unwrap(), fits);
+        // With `library/` before it, it would be longer than any name may be.
+        assert_eq!(Repository::new(&hub, &"a".repeat(248)), Err(RepositoryError::Path));
+        assert_eq!(Repository::new(&"ghcr.io".parse().unwrap(), &"a".repeat(255)).unwrap().path().len(), 255);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 mod atomic;
 mod client;
 mod face;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod push;
 mod refusal;
 mod respond;

@@ -10,6 +10,9 @@ mod der_limits;
 mod envelope;
 #[cfg(test)]
 mod fixtures;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod integers;
 mod key;
 mod notation;

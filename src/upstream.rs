@@ -14,6 +14,9 @@ mod client;
 mod connector;
 mod error;
 mod flights;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod presets;
 mod redirects;
 mod revocation;

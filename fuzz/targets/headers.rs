@@ -1,0 +1,65 @@
+//! Headers of an upstream's answer: the challenge, the link to the next page, where a redirect leads, how long
+//! to wait.
+//!
+//! Each line of an input is tried as each of them, and all lines together.
+
+#![no_main]
+
+use http::{HeaderMap, HeaderValue, header};
+use sig_repo::upstream::fuzzing;
+use sig_repo_fuzz::{Target, bounded};
+use std::time::Duration;
+
+struct Headers;
+
+impl Target for Headers {
+    fn new() -> Self {
+        Self
+    }
+
+    fn seeds() -> Vec<Vec<u8>> {
+        [
+            r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#,
+            "Negotiate YII==, Basic realm=\"a, b\", Bearer realm=https,error=\"invalid_token\"\nBasic realm=x",
+            "</v2/app/tags/list?last=b&n=2>; rel=\"next\"",
+            "</first?n=1>; rel=\"first\", </next?last=c>; rel=next",
+            "https://cdn.example/blobs/x?signature=y#z",
+            "//cdn.example/x",
+            "http://user:password@127.0.0.1/",
+            "Mon, 20 May 2024 10:31:00 GMT",
+            "120",
+        ]
+        .map(|line| line.as_bytes().to_vec())
+        .to_vec()
+    }
+
+    fn run(&self, input: &[u8]) {
+        let values: Vec<_> =
+            input.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+        is_read(&values);
+        values.iter().for_each(|value| is_read(std::slice::from_ref(value)));
+    }
+}
+
+fn is_read(values: &[HeaderValue]) {
+    let headers =
+        |name: header::HeaderName| values.iter().map(|value| (name.clone(), value.clone())).collect::<HeaderMap>();
+    if let Ok(texts) = bounded(|| fuzzing::challenge(&headers(header::WWW_AUTHENTICATE))) {
+        // Nothing of them but what stood there.
+        let stood: String = values.iter().filter_map(|value| value.to_str().ok()).collect::<String>().replace('\\', "");
+        texts.iter().for_each(|text| assert!(stood.contains(&text.replace('\\', "")), "{text:?}"));
+    }
+    if let Some(query) = bounded(|| fuzzing::next_page(&headers(header::LINK))) {
+        assert!(!query.is_empty() && query.len() <= 2048);
+        assert!(query.split('&').all(|pair| pair.starts_with("n=") || pair.starts_with("last=")), "{query}");
+        assert!(query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{query}");
+    }
+    if let Ok(target) = fuzzing::redirect(&headers(header::LOCATION)) {
+        assert_eq!(target.scheme(), "https");
+        assert!(target.has_host() && target.username().is_empty() && target.password().is_none(), "{target}");
+    }
+    let wait = fuzzing::retry_after(&headers(header::RETRY_AFTER));
+    assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(86_400)));
+}
+
+sig_repo_fuzz::target!(Headers);

@@ -247,6 +247,14 @@ impl Envelope {
         }
     }
 
+    /// The SHA-256 of each certificate that comes with an envelope of notation, the signer's first.
+    pub fn certificate_thumbprints(&self) -> Vec<[u8; 32]> {
+        match &self.content {
+            Content::Notation(envelope) => envelope.thumbprints(),
+            Content::Detached(_) | Content::OpenPgp(_) | Content::Sigstore(_) => Vec::new(),
+        }
+    }
+
     pub(super) fn content(&self) -> &Content {
         &self.content
     }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType},
     store::Record,
-    trust::{self, EVIDENCE_ANNOTATIONS, Format},
+    trust::{self, Annotations, EVIDENCE_ANNOTATIONS, Envelope, Format},
 };
 
 /// The annotation of a layer that holds the signature over it.
@@ -24,6 +24,9 @@ pub(in crate::pull) const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign
 pub(in crate::pull) const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
 const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
+
+/// The unsigned hint at who signed an envelope of notation, which its specification demands of the manifest.
+const THUMBPRINTS: &str = "io.cncf.notary.x509chain.thumbprint#S256";
 
 /// A manifest that was made here, with the blobs that were made for it.
 #[derive(Debug)]
@@ -67,13 +70,14 @@ impl Artifact {
     /// A bundle or an envelope in a manifest that refers to its image; none for other formats.
     pub(super) fn referring(record: &Record, subject: &Descriptor) -> Option<Self> {
         let envelope = Bytes::from(trust::unwrapped(&record.signature).ok()?.into_owned());
-        let (layer_type, artifact_type, annotations) = match record.format.parse().ok()? {
+        let format = record.format.parse().ok()?;
+        let (layer_type, artifact_type, annotations) = match format {
             Format::SigstoreBundle => {
                 let (media_type, hints) = bundle(&envelope)?;
                 (media_type.clone(), media_type, hints)
             }
-            Format::NotationJws => (MediaType::JOSE, MediaType::NOTATION, Map::new()),
-            Format::NotationCose => (MediaType::COSE, MediaType::NOTATION, Map::new()),
+            Format::NotationJws => (MediaType::JOSE, MediaType::NOTATION, thumbprints(format, &envelope)?),
+            Format::NotationCose => (MediaType::COSE, MediaType::NOTATION, thumbprints(format, &envelope)?),
             Format::Raw | Format::SimpleSigning | Format::Dsse | Format::OpenPgp => return None,
         };
         let empty = Bytes::from_static(b"{}");
@@ -230,6 +234,12 @@ fn bundle(bytes: &[u8]) -> Option<(MediaType, Map<String, Value>)> {
         hints.insert(BUNDLE_CONTENT.to_owned(), "message-signature".into());
     }
     Some((bundle.media_type, hints))
+}
+
+fn thumbprints(format: Format, envelope: &[u8]) -> Option<Map<String, Value>> {
+    let envelope = Envelope::parse(format, envelope, None, &Annotations::new()).ok()?;
+    let thumbprints: Vec<_> = envelope.certificate_thumbprints().iter().map(hex::encode).collect();
+    Some(Map::from_iter([(THUMBPRINTS.to_owned(), json!(thumbprints).to_string().into())]))
 }
 
 fn descriptor(media_type: MediaType, blob: &[u8]) -> Descriptor {

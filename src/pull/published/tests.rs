@@ -99,15 +99,29 @@ fn a_bundle_refers_to_its_image_as_cosign_writes_it() {
 }
 
 #[test]
-fn an_envelope_of_notation_refers_to_its_image() {
-    for (format, layer) in [(Format::NotationJws, "application/jose+json"), (Format::NotationCose, "application/cose")]
-    {
-        let published = Published::of(&[record(format, b"\xd2envelope", None)], &subject());
+fn an_envelope_of_notation_refers_to_its_image_and_names_its_certificates() {
+    let chain = ["revocable", "issuer", "ca"].map(|name| {
+        let pem = std::fs::read(fixture(&format!("{name}.crt"))).unwrap();
+        Digest::sha256(&der::pem::decode_vec(&pem).unwrap().1).encoded()
+    });
+    for (format, layer, file) in [
+        (Format::NotationJws, "application/jose+json", "revocable.jws"),
+        (Format::NotationCose, "application/cose", "revocable.cose"),
+    ] {
+        let envelope = std::fs::read(fixture(file)).unwrap();
+        let published = Published::of(&[record(format, &envelope, None)], &subject());
         let made = json_of(&published.referrers[0]);
         assert_eq!(made["artifactType"], "application/vnd.cncf.notary.signature");
         assert_eq!(made["layers"][0]["mediaType"], layer);
-        assert_eq!(listed(&published.referrers[0].manifest).artifact_type, Some(MediaType::NOTATION));
+        let thumbprints = json!({ "io.cncf.notary.x509chain.thumbprint#S256": json!(chain).to_string() });
+        assert_eq!(made["annotations"], thumbprints);
+        let listed = listed(&published.referrers[0].manifest);
+        assert_eq!((listed.artifact_type, json!(listed.annotations)), (Some(MediaType::NOTATION), thumbprints));
     }
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/notation").join(name)
 }
 
 #[test]
@@ -157,6 +171,8 @@ fn nothing_is_made_of_what_no_reader_of_registries_could_use() {
         record(Format::Raw, b"\x01raw", None),
         record(Format::OpenPgp, b"\x01message", None),
         record(Format::Dsse, b"{}", None),
+        record(Format::NotationJws, b"{}", None),
+        record(Format::NotationCose, b"\xd2envelope", None),
         record(Format::SigstoreBundle, b"{}", None),
         record(Format::SigstoreBundle, br#"{"mediaType":"text/html"}"#, None),
         record(Format::SigstoreBundle, br#"{"base64Signature":"AA==","cert":"","rekorBundle":null}"#, None),

@@ -147,6 +147,10 @@ impl Envelope {
         curve.and_then(low).unwrap_or_else(|| self.signature.clone())
     }
 
+    pub(in crate::trust) fn thumbprints(&self) -> Vec<[u8; 32]> {
+        self.chain.iter().map(Certificate::fingerprint).collect()
+    }
+
     /// What the signer says of the image, and the signature covers.
     pub(in crate::trust) fn labels(&self) -> BTreeMap<String, String> {
         self.statement.as_ref().map(|signed| signed.target.labels.clone()).unwrap_or_default()

@@ -101,10 +101,15 @@ impl Config {
     }
 }
 
-/// One variable of this process, for a command that takes nothing else from outside.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
+/// One variable of this process, for a command that takes nothing else from outside; an empty one is unset.
 pub fn variable_of_process(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+    even_empty_variable_of_process(name).filter(|value| !value.is_empty())
+}
+
+/// The same where an empty value says something.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn even_empty_variable_of_process(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -18,7 +18,10 @@ use super::{
     image::{DOCKER_HUB, Image},
     server::{Server, ServerOptions},
 };
-use crate::oci::{Digest, Repository, Tag};
+use crate::{
+    config,
+    oci::{Digest, Repository, Tag},
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -110,7 +113,7 @@ fn submission(options: &Options) -> anyhow::Result<Value> {
         options.tag.as_ref().or(tag.as_ref()).context("the signature is for a tag: name one in IMAGE or by --tag")?;
     let (signature, payload) = match (&options.sign_with, &options.signature) {
         (Some(key), _) => {
-            let key = PrivateKey::read(key, || super::secret("COSIGN_PASSWORD").context("it needs COSIGN_PASSWORD"))?;
+            let key = PrivateKey::read(key, cosign_password)?;
             let payload = payload(repository.as_ref(), digest);
             (key.sign(&payload)?, Some(payload))
         }
@@ -137,6 +140,12 @@ fn submission(options: &Options) -> anyhow::Result<Value> {
         "signer": options.signer, "metadata": metadata,
         "environment": options.environment, "expires_at": options.expires_at,
     }))
+}
+
+/// As cosign reads it: a key without a password has the empty one, which has to be said.
+fn cosign_password() -> anyhow::Result<String> {
+    let password = config::even_empty_variable_of_process("COSIGN_PASSWORD").context("it needs COSIGN_PASSWORD")?;
+    password.into_string().map_err(|_| anyhow!("COSIGN_PASSWORD is not text"))
 }
 
 /// What `cosign sign` signs for this image, so that `cosign verify` can read it back.

@@ -20,9 +20,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::world::HUB_NAMES;
 
 pub(crate) mod certificate;
+mod referrers;
 mod registry;
 mod tokens;
 
+pub(crate) use referrers::LISTED;
 pub(crate) use tokens::ACCOUNT;
 
 pub(crate) struct Hub {
@@ -75,6 +77,7 @@ struct Shared {
     log: Mutex<Vec<Entry>>,
     fault: Mutex<Option<Fault>>,
     tokens: tokens::Tokens,
+    referrers: referrers::Referrers,
     registry: registry::Behind,
 }
 
@@ -89,6 +92,7 @@ impl Hub {
             log: Mutex::default(),
             fault: Mutex::default(),
             tokens: tokens::Tokens::default(),
+            referrers: referrers::Referrers::default(),
             registry: registry::Behind::new(registry),
         });
         let tls = TlsAcceptor::from(authority.server(&HUB_NAMES));
@@ -122,6 +126,13 @@ impl Watch<'_> {
 
     pub(crate) fn by(&self, caller: Caller) -> Vec<Entry> {
         self.entries().into_iter().filter(|entry| entry.caller == caller).collect()
+    }
+
+    /// Neither the mirror nor anybody else.
+    #[track_caller]
+    pub(crate) fn assert_nobody_wrote(&self) {
+        let writes: Vec<_> = self.entries().into_iter().filter(|entry| !entry.reads()).collect();
+        assert!(writes.is_empty(), "{}", listed(&writes));
     }
 
     /// Not one connection, not one request round the mirror.

@@ -1,6 +1,8 @@
 //! The registry behind the stand-in, and the images that the tests put there. Every image is new: a layer with a file
 //! of its own, so that nothing a client or the mirror remembers from one test counts in another.
 
+mod artifacts;
+
 use std::{
     fs,
     net::SocketAddr,

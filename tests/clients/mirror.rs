@@ -86,6 +86,15 @@ impl<'a> Mirror<'a> {
         &self.directory
     }
 
+    pub(crate) fn trust_directory(&self) -> PathBuf {
+        self.directory.join("trust")
+    }
+
+    /// As it stands in a reference.
+    pub(crate) fn host(&self) -> &str {
+        self.url.split_once("://").expect("it has a scheme").1
+    }
+
     /// The last lines that it printed.
     pub(crate) fn log(&self) -> String {
         self.daemon.tail()
@@ -182,6 +191,15 @@ impl<'a> Mirror<'a> {
         command.args(arguments).arg(format!("{}/api/v1/{path}", self.url));
         let answer = run(&mut command).expect(path);
         if answer.is_empty() { serde_json::Value::Null } else { serde_json::from_str(&answer).expect(&answer) }
+    }
+}
+
+/// A test that fails shows what the mirror had to say of it.
+impl Drop for Mirror<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("sig-repo, last:\n{}", self.log());
+        }
     }
 }
 

@@ -1,15 +1,12 @@
 //! Signatures as people make them, from the program that signs to the program that pulls.
 
-use std::{fs, path::PathBuf};
-
 use crate::{
     clients::{Client, Mode, Pull, Reference},
     doors::Door,
     hub::Caller,
     mirror::{Mirror, WITH_ADMIN},
-    process::run,
-    signing::Signer,
-    world::{World, inside},
+    signing::{Cosign, Form, Signer},
+    world::inside,
 };
 
 /// A key that was added over the API, and revoked over it.
@@ -50,15 +47,20 @@ fn openssl_signs_and_curl_submits_until_the_key_is_revoked() {
 #[ignore = "needs root and real clients: tests/run"]
 fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
     inside(|world| {
-        let cosign = Cosign::with_a_key(world);
+        let cosign = Cosign::new(world);
         let image = world.registry.publish("preview-1");
-        cosign.sign(world, &image.repository, &image.single);
-        cosign.sign(world, &image.repository, &image.index);
+        for digest in [&image.single, &image.index] {
+            let watch = world.hub.watch();
+            cosign.sign(Form::Classic, &format!("docker.io/{}@{digest}", image.repository));
+            let tag = format!("/manifests/{}.sig", digest.replace(':', "-"));
+            let pushed = watch.by(Caller::Client);
+            let pushed = pushed.iter().any(|entry| entry.line.starts_with("PUT") && entry.line.contains(&tag));
+            assert!(pushed, "cosign put no {tag}");
+        }
         let other = world.registry.publish("preview-1");
 
-        let public_key = fs::read_to_string(cosign.directory.join("cosign.pub")).unwrap();
         let mirror = Mirror::start(world, &WITH_ADMIN);
-        let added = serde_json::json!({"name": "release", "public_key": public_key}).to_string();
+        let added = serde_json::json!({"name": "release", "public_key": cosign.public_key()}).to_string();
         let added = mirror.curl(["--data", &added, "--header", "Content-Type: application/json"], "signers");
         let id = added["id"].as_str().expect("the key's id").to_owned();
         let clients = Client::all_by(&[Mode::Mirror, Mode::Direct]);
@@ -79,40 +81,4 @@ fn cosign_signs_in_the_upstream_until_the_key_is_revoked() {
             pull.is_refused(world, &image, "refused");
         }
     });
-}
-
-struct Cosign {
-    directory: PathBuf,
-}
-
-impl Cosign {
-    fn with_a_key(world: &World) -> Self {
-        let directory = world.scratch.join("cosign");
-        fs::create_dir_all(&directory).unwrap();
-        let cosign = Self { directory };
-        let mut command = cosign.command(world);
-        run(command.arg("generate-key-pair")).expect("cosign generate-key-pair");
-        cosign
-    }
-
-    /// The classic format, without the public log, pushed to the Hub with the Hub's account.
-    fn sign(&self, world: &World, repository: &str, digest: &str) {
-        let watch = world.hub.watch();
-        let mut command = self.command(world);
-        command.args(["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key"]);
-        run(command.arg(format!("docker.io/{repository}@{digest}"))).expect("cosign sign");
-        let tag = format!("/manifests/{}.sig", digest.replace(':', "-"));
-        let pushed = watch
-            .by(Caller::Client)
-            .into_iter()
-            .any(|entry| entry.line.starts_with("PUT") && entry.line.contains(&tag));
-        assert!(pushed, "cosign put no {tag}");
-    }
-
-    fn command(&self, world: &World) -> std::process::Command {
-        let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/trixie/usr/bin/cosign");
-        let mut command = world.command(program);
-        command.env("COSIGN_PASSWORD", "").current_dir(&self.directory);
-        command
-    }
 }

@@ -1,5 +1,11 @@
 //! Keys and signatures made by the programs that users make them with.
 
+mod authority;
+mod cosign;
+mod gpg;
+mod home;
+mod notation;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,6 +16,12 @@ use crate::{
     process::{self, run},
     world::World,
 };
+
+pub(crate) use authority::{Authority, Leaf, Place, TIMESTAMPS, Word};
+pub(crate) use cosign::{Cosign, Form};
+pub(crate) use gpg::Gpg;
+pub(crate) use home::Home;
+pub(crate) use notation::Notation;
 
 /// A key pair in files, as `openssl` keeps it.
 pub(crate) struct Signer {

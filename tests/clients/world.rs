@@ -136,7 +136,7 @@ impl World {
         for directory in ["home/.docker", "tmp"] {
             fs::create_dir_all(scratch.join(directory)).unwrap();
         }
-        fs::write(scratch.join("home/.docker/config.json"), login()).unwrap();
+        fs::write(scratch.join("home/.docker/config.json"), hub_login().to_string()).unwrap();
         let authority = Authority::new();
         namespace::trust(&authority.pem());
         namespace::name_the_hub(&scratch, &HUB_NAMES, CLIENTS_HUB, MIRRORS_HUB);
@@ -164,10 +164,10 @@ impl World {
 }
 
 /// Everybody here is logged in at Docker Hub, as on a developer's machine.
-fn login() -> String {
+pub(crate) fn hub_login() -> serde_json::Value {
     let (username, password) = ACCOUNT;
     let auth = BASE64_STANDARD.encode(format!("{username}:{password}"));
-    serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth}}}).to_string()
+    serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
 }
 
 /// An address that is free and stays so: the kernel gives its port to no outgoing connection either.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::{ImageStore, Mode};
 
@@ -10,7 +11,7 @@ use super::{ImageStore, Mode};
 pub(super) fn daemon_json(mirror: &str, store: ImageStore) -> String {
     let text = include_str!("../../../deploy/docker/daemon.json");
     assert!(text.contains(EXAMPLE), "{text}");
-    let mut settings: serde_json::Value = serde_json::from_str(&text.replace(EXAMPLE, mirror)).unwrap();
+    let mut settings: Value = serde_json::from_str(&text.replace(EXAMPLE, mirror)).unwrap();
     settings["features"]["containerd-snapshotter"] = (store == ImageStore::Containerd).into();
     settings.to_string()
 }
@@ -45,7 +46,42 @@ pub(super) fn containers_image() {
         fs::remove_dir_all(directory).unwrap();
     }
     fs::create_dir_all(directory).unwrap();
-    fs::write(directory.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+    set_policy(&json!({"type": "insecureAcceptAnything"}));
+}
+
+/// What podman and skopeo demand of every image, for as long as this lives.
+pub(crate) struct Demand;
+
+impl Demand {
+    /// OpenPGP signatures by this key, looked for in these files where a registry has none.
+    pub(crate) fn signed_by(key: &Path, lookaside: &Path) -> Self {
+        set_registries(&format!("default-docker:\n  lookaside: file://{}\n", lookaside.display()));
+        set_policy(&json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": key}));
+        Self
+    }
+
+    /// cosign's signatures by this key, looked for at this registry.
+    pub(crate) fn sigstore_signed(key: &Path, host: &str) -> Self {
+        set_registries(&format!("docker:\n  \"{host}\":\n    use-sigstore-attachments: true\n"));
+        let repository = json!({"type": "matchRepository"});
+        set_policy(&json!({"type": "sigstoreSigned", "keyPath": key, "signedIdentity": repository}));
+        Self
+    }
+}
+
+impl Drop for Demand {
+    fn drop(&mut self) {
+        containers_image();
+    }
+}
+
+fn set_policy(requirement: &Value) {
+    fs::write("/etc/containers/policy.json", json!({"default": [requirement]}).to_string()).unwrap();
+}
+
+fn set_registries(settings: &str) {
+    fs::create_dir_all("/etc/containers/registries.d").unwrap();
+    fs::write("/etc/containers/registries.d/default.yaml", settings).unwrap();
 }
 
 pub(super) fn registries_conf(mirror: &str, insecure: bool, mode: Mode) {

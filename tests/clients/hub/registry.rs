@@ -14,14 +14,14 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_HOST, TOKEN_LIFE, tokens::basic};
+use super::{BLOB_HOST, Caller, Entry, Fault, Shared, TOKEN_HOST, TOKEN_LIFE, referrers::Referrers, tokens::basic};
 
-type Body = Either<Full<Bytes>, Incoming>;
+pub(super) type Body = Either<Full<Bytes>, Incoming>;
 
 /// The registry that holds the images, reached only through here.
 pub(super) struct Behind {
     address: SocketAddr,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Body>,
 }
 
 /// Ends the connection without an answer.
@@ -34,7 +34,7 @@ impl Behind {
         Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    async fn forward(&self, mut request: Request<Incoming>, path: &str) -> Response<Body> {
+    async fn forward(&self, mut request: Request<Body>, path: &str) -> Response<Body> {
         *request.uri_mut() = Uri::try_from(format!("http://{}{path}", self.address)).unwrap();
         for name in [HOST, AUTHORIZATION, CONNECTION] {
             request.headers_mut().remove(name);
@@ -121,8 +121,31 @@ async fn registry(shared: &Shared, caller: Caller, request: Request<Incoming>) -
         answer.headers_mut().insert(LOCATION, target.parse().unwrap());
         return Ok(answer);
     }
-    let answer = shared.registry.forward(request, &path).await;
+    let answer = match *request.method() {
+        Method::GET if kind == "referrers" && Referrers::are_listed_in(&repository) => {
+            shared.referrers.list(&repository, &name)
+        }
+        Method::PUT if kind == "manifests" && Referrers::are_listed_in(&repository) => {
+            referring(shared, &repository, request, &path).await
+        }
+        _ => shared.registry.forward(request.map(Either::Right), &path).await,
+    };
     Ok(if fault == Some(Fault::WrongBytes) { altered(answer).await } else { answer })
+}
+
+/// Has it entered in the list of referrers, and says so to whoever put it there.
+async fn referring(shared: &Shared, repository: &str, request: Request<Incoming>, path: &str) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return text(StatusCode::BAD_REQUEST, "no body") };
+    let manifest = body.to_bytes();
+    let request = Request::from_parts(head, Either::Left(Full::new(manifest.clone())));
+    let mut answer = shared.registry.forward(request, path).await;
+    if answer.status().is_success()
+        && let Some(subject) = shared.referrers.enter(repository, &manifest)
+    {
+        answer.headers_mut().insert("OCI-Subject", subject.parse().unwrap());
+    }
+    answer
 }
 
 /// The body with one digit changed: as long as before, JSON as before, and not what its headers say.
@@ -140,7 +163,7 @@ async fn altered(answer: Response<Body>) -> Response<Body> {
 async fn redirected_blob(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let path = format!("/v2{}", request.uri().path());
     match *request.method() {
-        Method::GET | Method::HEAD => shared.registry.forward(request, &path).await,
+        Method::GET | Method::HEAD => shared.registry.forward(request.map(Either::Right), &path).await,
         _ => text(StatusCode::METHOD_NOT_ALLOWED, ""),
     }
 }
@@ -173,7 +196,7 @@ fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     answer
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Body> {
+pub(super) fn text(status: StatusCode, body: &str) -> Response<Body> {
     let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body.to_owned()))));
     *answer.status_mut() = status;
     answer

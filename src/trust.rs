@@ -5,6 +5,7 @@
 //! store, and nothing decides whether an image may be served; that is `policy`, which is told the
 //! outcome. A signature read back from a store is as untrusted here as one from the network.
 
+mod cbor_limits;
 mod curve;
 mod der_limits;
 mod envelope;

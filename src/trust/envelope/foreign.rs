@@ -4,7 +4,7 @@
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::Format;
-use crate::trust::openpgp;
+use crate::trust::{cbor_limits, openpgp};
 
 /// The format, where the bytes leave no reasonable doubt: a raw signature is random, so a first byte
 /// or two prove nothing, and what has no more to show is left to be a raw one.
@@ -70,55 +70,18 @@ fn is_cose_sign1(bytes: &[u8]) -> bool {
     let Some(mut rest) = bytes.strip_prefix(&[0xd2, 0x84]).or_else(|| bytes.strip_prefix(&[0x84])) else {
         return false;
     };
-    for majors in [&[CBOR_BYTES][..], &[CBOR_MAP], &[CBOR_BYTES, CBOR_SIMPLE], &[CBOR_BYTES]] {
+    let string = cbor_limits::BYTES;
+    for majors in [&[string][..], &[cbor_limits::MAP], &[string, cbor_limits::SIMPLE], &[string]] {
         let is_expected = rest.first().is_some_and(|first| majors.contains(&(first >> 5)));
-        match skip_cbor(rest, MAX_CBOR_DEPTH).filter(|_| is_expected) {
+        // How many items are too many is for the reader to say; none has less than a byte.
+        let mut left = rest.len();
+        match cbor_limits::skip_item(rest, &mut left).filter(|_| is_expected) {
             Some(after) => rest = after,
             None => return false,
         }
     }
     rest.is_empty()
 }
-
-/// What follows one CBOR item of definite length.
-fn skip_cbor(bytes: &[u8], depth: usize) -> Option<&[u8]> {
-    let (first, rest) = bytes.split_first()?;
-    let width = match first & 0x1f {
-        0..=23 => 0,
-        24 => 1,
-        25 => 2,
-        26 => 4,
-        27 => 8,
-        _ => return None,
-    };
-    let (argument, rest) = rest.split_at_checked(width)?;
-    let number = match width {
-        0 => u64::from(first & 0x1f),
-        _ => argument.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
-    };
-    let items = match first >> 5 {
-        CBOR_BYTES | CBOR_TEXT => return rest.get(usize::try_from(number).ok()?..),
-        CBOR_LIST => number,
-        CBOR_MAP => number.checked_mul(2)?,
-        CBOR_TAG => 1,
-        _ => 0,
-    };
-    let depth = depth.checked_sub(1)?;
-    let mut rest = rest;
-    for _ in 0..items {
-        // Each item takes a byte at least, so a boast about their number ends here.
-        rest = skip_cbor(rest, depth)?;
-    }
-    Some(rest)
-}
-
-const MAX_CBOR_DEPTH: usize = 16;
-const CBOR_BYTES: u8 = 2;
-const CBOR_TEXT: u8 = 3;
-const CBOR_LIST: u8 = 4;
-const CBOR_MAP: u8 = 5;
-const CBOR_TAG: u8 = 6;
-const CBOR_SIMPLE: u8 = 7;
 
 /// RFC 9580, section 4.2: a signature, alone or before what it signs; or a compressed message.
 fn is_openpgp(bytes: &[u8]) -> bool {

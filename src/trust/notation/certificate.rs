@@ -25,6 +25,9 @@ use crate::trust::{KeyError, PublicKey, der_limits::are_kept};
 /// Larger than any certificate that signs code; what is larger is made to be slow.
 pub(super) const MAX_CERTIFICATE_BYTES: usize = 16 << 10;
 
+/// Each is compared with all before it. Those of certificates that sign code, and of their roots, are a dozen.
+pub(super) const MAX_EXTENSIONS: usize = 64;
+
 /// A certificate that is well formed. Nothing is said of who issued it, and its key is looked at when
 /// it is needed.
 #[derive(Clone)]
@@ -65,6 +68,8 @@ pub enum CertificateFlaw {
     TooLarge,
     #[error("a certificate is not strict DER of X.509")]
     Encoding,
+    #[error("a certificate has at most {MAX_EXTENSIONS} extensions")]
+    TooManyExtensions,
     #[error("a certificate has an extension twice")]
     ExtensionTwice,
     #[error("a certificate has an extension that cannot be read")]
@@ -147,6 +152,9 @@ impl Certificate {
 
 impl Extensions {
     fn read(list: &[Extension]) -> Result<Self, CertificateFlaw> {
+        if list.len() > MAX_EXTENSIONS {
+            return Err(CertificateFlaw::TooManyExtensions);
+        }
         let mut found = Self::default();
         for (at, extension) in list.iter().enumerate() {
             if list[..at].iter().any(|earlier| earlier.extn_id == extension.extn_id) {

@@ -11,8 +11,18 @@ use super::{
     attributes::{AUTHENTIC_SIGNING_TIME, EXPIRY, PLUGIN, RawAttributes, SIGNING_SCHEME, SIGNING_TIME, TIMESTAMP},
     envelope::{NotationFlaw, Parts},
 };
+use crate::trust::cbor_limits::{first_string, skip_item};
+
+/// An envelope with as many certificates as there may be has some forty.
+pub(super) const MAX_ITEMS: usize = 256;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Parts, NotationFlaw> {
+    has_few_items(bytes)?;
+    // The protected header stands first, wrapped into a string, and is read too.
+    let header = bytes.strip_prefix(&TAGGED_LIST).and_then(first_string).ok_or(NotationFlaw::Cose)?;
+    if !header.is_empty() {
+        has_few_items(header)?;
+    }
     let message = CoseSign1::from_tagged_slice(bytes).map_err(|_| NotationFlaw::Cose)?;
     let protected = &message.protected.header;
     // The specification lets the chain stand in either header. Which one matters little: its first key has to
@@ -37,6 +47,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parts, NotationFlaw> {
         timestamp,
         signature: message.signature,
     })
+}
+
+fn has_few_items(bytes: &[u8]) -> Result<(), NotationFlaw> {
+    let mut left = MAX_ITEMS;
+    match skip_item(bytes, &mut left) {
+        Some([]) => Ok(()),
+        None if left == 0 => Err(NotationFlaw::TooManyItems),
+        Some(_) | None => Err(NotationFlaw::Cose),
+    }
 }
 
 fn attributes(protected: &Header) -> RawAttributes {
@@ -99,5 +118,7 @@ fn name_of(algorithm: Algorithm) -> Option<&'static str> {
     }
 }
 
+/// Tag 18, and a list of four.
+const TAGGED_LIST: [u8; 2] = [0xd2, 0x84];
 /// `x5chain`: RFC 9360, section 2.
 const CHAIN: Label = Label::Int(33);

@@ -8,7 +8,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::{
     attributes::{AttributeFlaw, Attributes},
     certificate::{Certificate, CertificateFlaw},
-    cose, jws,
+    cose::{self, MAX_ITEMS},
+    jws,
     payload::Target,
 };
 use crate::trust::{Format, JsonFlaw, curve::Curve, key::Algorithm};
@@ -66,6 +67,8 @@ pub enum NotationFlaw {
     Base64 { name: &'static str },
     #[error("not a tagged COSE_Sign1 message")]
     Cose,
+    #[error("a COSE message and its protected header have at most {MAX_ITEMS} values each")]
+    TooManyItems,
     #[error("the signature is empty")]
     NoSignature,
     #[error("1 to {MAX_CERTIFICATES} certificates are expected")]

@@ -1,3 +1,4 @@
+use rcgen::CustomExtension;
 use serde_json::{Value, json};
 
 use super::{
@@ -142,6 +143,29 @@ fn cose_is_one_tagged_message() {
 }
 
 #[test]
+fn pitfall_20_cose_of_many_values_is_refused_before_it_is_read() {
+    // Labels from 1000 on, each with null.
+    let map = |labels: u16| {
+        let label = |n: u16| [&[0x19][..], &(1000 + n).to_be_bytes(), &[0xf6]].concat();
+        [&[0xb9][..], &labels.to_be_bytes(), &(0..labels).flat_map(label).collect::<Vec<_>>()].concat()
+    };
+    let string = |bytes: &[u8]| [&[0x59][..], &u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+    let message = |protected: &[u8], unprotected: &[u8]| {
+        [&[0xd2, 0x84][..], &string(protected), unprotected, &string(b"{}"), &string(&[1; 64])].concat()
+    };
+    let few = message(&map(100), &map(100));
+    assert_eq!(flaw(&few), Some(NotationFlaw::Certificates));
+    for many in [message(&map(100), &map(12_000)), message(&map(12_000), &map(100))] {
+        assert_eq!(flaw(&many), Some(NotationFlaw::TooManyItems));
+        let recognised = Envelope::recognise(&many, None, &Annotations::new());
+        assert_eq!(recognised.unwrap_err(), Flaw::Notation(NotationFlaw::TooManyItems).into());
+    }
+    // In another spelling of the same list the header would not be where it is looked for.
+    let spelled = [&[0xd2, 0x98, 0x04][..], &message(&map(12_000), &map(0))[2..]].concat();
+    assert_eq!(flaw(&spelled), Some(NotationFlaw::Cose));
+}
+
+#[test]
 fn pitfall_45_the_other_s_and_another_agent_make_no_new_signature_and_another_chain_does() {
     let hash = |envelope: &Value| {
         Envelope::recognise(envelope.to_string().as_bytes(), None, &Annotations::new()).unwrap().normalised_hash()
@@ -190,4 +214,15 @@ fn pitfall_20_certificates_made_to_be_slow_are_refused_before_they_are_read() {
     let certificate = wrapped(0x30, &wrapped(0x30, &name));
     let signed = maker.sign_with_chain(&payload(), &protected(), &[certificate]).to_string();
     assert_eq!(flaw(signed.as_bytes()), Some(CertificateFlaw::Encoding.into()));
+}
+
+#[test]
+fn pitfall_20_a_certificate_of_a_thousand_extensions_is_refused() {
+    let with = |count: u64| {
+        let extension = |n| CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99, n], vec![5, 0]);
+        let maker = Maker::with(|signer| signer.custom_extensions.extend((1..=count).map(extension)), |_| {}, |_| {});
+        flaw(maker.sign(&payload(), &protected()).to_string().as_bytes())
+    };
+    assert_eq!(with(32), None);
+    assert_eq!(with(1000), Some(CertificateFlaw::TooManyExtensions.into()));
 }

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use sig_repo::trust::{Annotations, Envelope, EnvelopeError, Format};
+use sig_repo::trust::{Annotations, Envelope, EnvelopeError, Format, MAX_SIGNATURE_BYTES};
 use sig_repo_fuzz::{Target, bounded, fixtures};
 
 struct Recognise;
@@ -41,8 +41,8 @@ impl Target for Recognise {
         assert_eq!((stated.format(), stated.normalised_hash()), (envelope.format(), hash));
         // One layer of base64 is taken off, so what is wrapped already means something else when wrapped again.
         let is_wrapped = input.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(byte));
-        if !is_wrapped {
-            let wrapped = fixtures::encoded(input);
+        let wrapped = fixtures::encoded(input);
+        if !is_wrapped && wrapped.len() <= MAX_SIGNATURE_BYTES {
             let wrapped = Envelope::recognise(wrapped.as_bytes(), None, &none).expect("in base64 it is the same");
             assert_eq!((wrapped.format(), wrapped.normalised_hash()), (envelope.format(), hash));
         }

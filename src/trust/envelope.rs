@@ -30,6 +30,9 @@ pub const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 /// Larger payloads are refused before they are looked at.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
+/// What stands beside a signature has a few KiB; what is larger is made to be slow.
+pub(super) const MAX_ANNOTATION_BYTES: usize = 128 << 10;
+
 /// What stands beside a signature to show who made it and when, by the names that cosign gives it in the
 /// annotations of a layer.
 pub type Annotations = BTreeMap<String, String>;
@@ -122,6 +125,8 @@ pub enum Flaw {
     PayloadDigest,
     #[error("the simple-signing payload's docker-reference is not the name of an image")]
     PayloadReference,
+    #[error("each of what stands beside a signature has at most {MAX_ANNOTATION_BYTES} bytes")]
+    EvidenceTooLarge,
     #[error("a signature of this format holds what it is over; no payload is expected beside it")]
     PayloadBeside,
     #[error(transparent)]
@@ -174,6 +179,9 @@ impl Envelope {
                 let payload = payload.map(|payload| SimpleSigning::parse(payload, ClaimType::Cosign)).transpose()?;
                 if payload.is_none() && format == Format::SimpleSigning {
                     return Err(Flaw::PayloadMissing.into());
+                }
+                if annotations.values().any(|value| value.len() > MAX_ANNOTATION_BYTES) {
+                    return Err(Flaw::EvidenceTooLarge.into());
                 }
                 let normalised_hash = normalised_hash(&signature, payload.as_ref(), annotations);
                 let content = if EVIDENCE_ANNOTATIONS.iter().any(|name| annotations.contains_key(*name)) {

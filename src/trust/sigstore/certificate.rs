@@ -18,7 +18,7 @@ use x509_cert::{
 use super::{
     identity::{Claim, Identity},
     rejection::SigstoreRejection,
-    root::{Authority, SigstoreRoot, Window},
+    root::{Authority, MAX_CERTIFICATE_BYTES, SigstoreRoot, Window},
 };
 use crate::trust::{PublicKey, der_limits};
 
@@ -35,6 +35,8 @@ pub(super) struct SignerCertificate {
 /// Why bytes are no certificate of a keyless signer; never any text of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFlaw {
+    #[error("it has more than {MAX_CERTIFICATE_BYTES} bytes")]
+    TooLarge,
     #[error("it is not X.509 in DER")]
     Encoding,
     #[error("its validity is not one")]
@@ -51,6 +53,9 @@ pub enum CertificateFlaw {
 
 impl SignerCertificate {
     pub(super) fn parse(der: Vec<u8>) -> Result<Self, CertificateFlaw> {
+        if der.len() > MAX_CERTIFICATE_BYTES {
+            return Err(CertificateFlaw::TooLarge);
+        }
         let certificate = der_limits::are_kept(&der).then(|| Certificate::from_der(&der).ok()).flatten();
         let certificate = certificate.ok_or(CertificateFlaw::Encoding)?;
         let valid = validity(&certificate).ok_or(CertificateFlaw::Validity)?;

@@ -260,6 +260,38 @@ fn what_stands_beside_a_classic_signature_is_read_or_refused() {
 }
 
 #[test]
+fn pitfall_20_a_certificate_beside_a_signature_is_no_larger_than_one_in_a_bundle() {
+    // Nothing but an extension over and over: how often takes the time.
+    let der = |content: &[u8]| {
+        [&[0x30, 0x83][..], &u32::try_from(content.len()).unwrap().to_be_bytes()[1..], content].concat()
+    };
+    let extensions = [0x30, 8, 6, 2, 0x2a, 3, 4, 2, 5, 0].repeat(40_000);
+    let too_large = |flaw| assert_eq!(flaw, BundleFlaw::Certificate(CertificateFlaw::TooLarge));
+    let pem = |certificate: &[u8]| {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(certificate))
+    };
+    let signature = STANDARD.encode([0x30, 6, 2, 1, 1, 2, 1, 1]);
+    // As `cosign sign-blob` wrote it before bundles.
+    let bundle = json!({"base64Signature": signature, "cert": STANDARD.encode(pem(&der(&extensions)))}).to_string();
+    match Envelope::recognise(bundle.as_bytes(), None, &Annotations::new()) {
+        Err(EnvelopeError::Malformed { flaw: Flaw::Bundle(flaw) }) => too_large(flaw),
+        other => panic!("{other:?}"),
+    }
+    let beside = |certificate: String| {
+        let annotations = Annotations::from([("dev.sigstore.cosign/certificate".to_owned(), certificate)]);
+        match Envelope::recognise(signature.as_bytes(), None, &annotations) {
+            Err(EnvelopeError::Malformed { flaw }) => flaw,
+            other => panic!("{other:?}"),
+        }
+    };
+    match beside(pem(&der(&extensions[..60_000]))) {
+        Flaw::Evidence(flaw) => too_large(flaw),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(beside(pem(&der(&extensions))), Flaw::EvidenceTooLarge);
+}
+
+#[test]
 fn the_hash_of_a_bundle_is_of_what_it_says_and_not_of_its_spaces() {
     let hash = |bundle: &[u8]| Envelope::recognise(bundle, None, &Annotations::new()).unwrap().normalised_hash();
     let good = logged();

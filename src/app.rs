@@ -28,7 +28,7 @@ use crate::{
     upstream::{self, RevocationServices, UpstreamSetupError, Upstreams},
 };
 
-pub use self::explain::{Explanation, Refused, explain};
+pub use self::explain::{Explanation, Refused, explain, explain_from};
 pub use self::process::{ServeError, serve};
 use self::service::Service;
 

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod healthcheck;
 mod image;
+mod layout;
 mod roots;
 mod serve;
 mod server;

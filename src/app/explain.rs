@@ -1,11 +1,19 @@
-use std::{net::Ipv4Addr, path::Path};
+use std::{convert::Infallible, net::Ipv4Addr, path::Path};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::Service};
+use url::Url;
 
 use crate::{
     clock::Clock,
     config::Config,
-    oci::{Reference, Repository},
+    oci::{Reference, RegistryName, Repository},
     pull::{Ask, Asker},
-    telemetry::Metrics,
+    server::{self, Listener, ListenerError},
+    telemetry::{Drain, Metrics, TrustedProxies},
+    upstream::UpstreamConfig,
 };
 
 pub use crate::pull::{Explanation, Refused};
@@ -31,4 +39,51 @@ pub async fn explain(
     let explained = parts.puller.explain(&Ask { repository, reference, asker }).await;
     parts.store.close();
     Ok(explained)
+}
+
+/// The same for an image that lies in no registry: what answers for it is served on loopback, under `path`,
+/// for as long as the question takes, in the place of the registry that the repository is of.
+pub async fn explain_from<S>(
+    registry: S,
+    path: &str,
+    mut config: Config,
+    repository: Repository,
+    reference: Reference,
+    directory: &Path,
+    clock: Clock,
+) -> Result<Result<Explanation, Refused>, StartError>
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let listener = Listener::bind(server::Config {
+        addr: (Ipv4Addr::LOCALHOST, 0).into(),
+        tls: None,
+        trusted_proxies: TrustedProxies::default(),
+        limits: server::Limits::default(),
+    })
+    .await?;
+    let addr = listener
+        .local_addr()
+        .map_err(|source| ListenerError::Bind { addr: (Ipv4Addr::LOCALHOST, 0).into(), source })?;
+    let remote: Url = format!("http://{addr}{path}").parse().expect("an address and a path are a URL");
+    let name: RegistryName = repository.registry().parse().expect("a repository's registry has a name");
+    let stand_in = UpstreamConfig::configured(name, remote);
+    match config.upstream.default.name == stand_in.name {
+        true => config.upstream.default = stand_in,
+        false => {
+            config.upstream.others.retain(|other| other.name != stand_in.name);
+            config.upstream.others.push(stand_in);
+        }
+    }
+    let drain = Drain::new();
+    let serving = listener.serve(registry, drain.clone(), Metrics::new());
+    let explaining = async {
+        let explained = explain(config, repository, reference, directory, clock).await;
+        drain.begin();
+        drain.end();
+        explained
+    };
+    let ((), explained) = tokio::join!(serving, explaining);
+    explained
 }

@@ -79,6 +79,42 @@ async fn what_cannot_be_told_is_not_called_unsigned() {
     assert!(code == 2 && answer.unwrap_err().contains("is no repository"));
 }
 
+#[tokio::test]
+async fn an_image_in_a_layout_is_verified_without_a_registry() {
+    let desk = Desk::new().await;
+    let key = Key::generate();
+    let image = desk.registry.push_image(REPOSITORY, Some("v1"), &[b"layer"]);
+    let payload = payload(&image.digest.to_string());
+    let signature = key.sign_base64(payload.as_bytes());
+    desk.registry.push_cosign_signatures(REPOSITORY, &image.digest, &[(payload.as_bytes(), &signature)]);
+    let saved = tempfile::tempdir().unwrap();
+    let layout = saved.path().join("image");
+    desk.registry.save(REPOSITORY, &image, &layout);
+    let asked = desk.registry.requests().len();
+    let address = format!("oci:{}", layout.display());
+    let (code, answer) = desk.verify(&address, "enforce").await;
+    let answer = answer.unwrap();
+    assert_eq!((code, &answer["signatures"][0]["reason"]), (1, &"no-trusted-key".into()), "{answer}");
+    desk.trust(&key);
+    let tar = saved.path().join("image.tar");
+    let packed = std::process::Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(&layout).arg(".").status();
+    assert!(packed.unwrap().success());
+    for address in [address, format!("oci-archive:{}", tar.display()), format!("{}@{}", layout.display(), image.digest)]
+    {
+        let (code, answer) = desk.verify(&address, "enforce").await;
+        let answer = answer.unwrap();
+        assert_eq!((code, &answer["verdict"], &answer["level"]), (0, &"verified".into(), &"enforce".into()));
+        assert_eq!(answer["digest"], image.digest.to_string());
+        assert_eq!(answer["image"], format!("localhost/layout@{}", image.digest));
+    }
+    assert_eq!(desk.registry.requests().len(), asked, "the layout says it all");
+    // A layer that is not what it was spoils the image, however well its manifest is signed.
+    fs::write(layout.join("blobs/sha256").join(image.children[1].encoded()), "LAYER").unwrap();
+    let (code, answer) = desk.verify(layout.to_str().unwrap(), "audit").await;
+    assert_eq!(code, 2);
+    assert!(answer.unwrap_err().contains("has other bytes than its digest says"));
+}
+
 fn payload(digest: &str) -> String {
     format!(
         r#"{{"critical":{{"identity":{{"docker-reference":""}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#

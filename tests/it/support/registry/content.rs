@@ -1,4 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+    path::Path,
+};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -33,6 +37,31 @@ pub(super) struct Held {
 }
 
 impl Registry {
+    /// Writes a repository as `cosign save` writes one image: its `.sig` manifest is marked as that, what refers to it
+    /// lies among the blobs and in no list.
+    pub(crate) fn save(&self, repository: &str, image: &Image, dir: &Path) {
+        let blobs = dir.join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let signatures = format!("sha256-{}.sig", image.digest.encoded());
+        let listed = self.held(repository, |held| {
+            let manifests = held.manifests.iter().map(|(digest, (_, bytes))| (digest, bytes));
+            for (digest, bytes) in held.blobs.iter().chain(manifests) {
+                fs::write(blobs.join(digest.encoded()), bytes).unwrap();
+            }
+            let marked = [("image", Some(&image.digest)), ("sigs", held.tags.get(&signatures))];
+            let marked = marked.into_iter().filter_map(|(mark, digest)| {
+                let (media_type, bytes) = &held.manifests[digest?];
+                let annotations = json!({"kind": format!("dev.cosignproject.cosign/{mark}")});
+                let size = bytes.len();
+                Some(json!({"mediaType": media_type, "digest": digest, "size": size, "annotations": annotations}))
+            });
+            marked.collect::<Vec<_>>()
+        });
+        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": listed});
+        fs::write(dir.join("index.json"), index.to_string()).unwrap();
+        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    }
+
     pub(crate) fn push_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes);

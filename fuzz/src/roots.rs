@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sig_repo::{
     oci::Repository,
@@ -109,9 +110,10 @@ fn notation_root(document: &[u8]) -> TrustRoot {
     TrustRoot::new(signers.collect())
 }
 
-/// When the fixtures were made, at which their certificates are valid.
+/// Shortly after the fixtures were made, at which their certificates are valid.
 pub fn notation_now() -> String {
-    fixtures::text("notation/made").trim().to_owned()
+    let made: Timestamp = fixtures::text("notation/made").trim().parse().expect("a time");
+    (made + SignedDuration::from_mins(10)).to_string()
 }
 
 pub fn notation_image() -> Named {
@@ -127,4 +129,14 @@ pub fn repository(name: &str) -> Repository {
 
 pub fn notation_judge(good: impl IntoIterator<Item = Envelope>, at_least: usize) -> Judge {
     Judge::new(notation(), vec![notation_image()], &notation_now(), good, at_least)
+}
+
+/// Of signatures that count by their timestamps alone: of sigstore without any log, and of notation.
+pub fn timestamp_judges(sigstore: Option<Envelope>, notation: Option<Envelope>) -> (Judge, Judge) {
+    let without_log = with_sigstore().split_off(1);
+    let stamped = notation_root(&notation_policy("strict", &["ca:wabbit", "tsa:stamps"], json!(["*"])));
+    (
+        Judge::new(without_log, vec![lab_image()], SIGSTORE_NOW, sigstore, 1),
+        Judge::new(vec![stamped], vec![notation_image()], &notation_now(), notation, 1),
+    )
 }

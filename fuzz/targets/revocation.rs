@@ -24,8 +24,7 @@ impl Target for Revocation {
         let manifest = fixtures::file("notation/manifest");
         let digest = Digest::sha256(&manifest);
         let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
-        let made: Timestamp = roots::notation_now().parse().expect("a time");
-        let now = made + jiff::SignedDuration::from_mins(10);
+        let now: Timestamp = roots::notation_now().parse().expect("a time");
         let check = revocation_checks(&envelope, &subject, &roots::notation()[0], now).remove(0);
         let answers = ANSWERS.map(|name| check.ocsp_status(&fixtures::file(name), now).expect("an answer"));
         let lists = LISTS.map(|name| check.crl_status(&fixtures::file(name), None, now).expect("a list"));

@@ -21,9 +21,8 @@ const IN_JWS: &str = "/header/io.cncf.notary.timestampSignature";
 impl Target for Timestamp {
     fn new() -> Self {
         let (bundle, jws) = (fixtures::json(BUNDLE), fixtures::json(JWS));
-        let sigstore =
-            roots::sigstore_judge(vec![roots::lab_image()], with(&bundle, IN_BUNDLE, &token(&bundle, IN_BUNDLE)), 1);
-        let notation = roots::notation_judge(with(&jws, IN_JWS, &token(&jws, IN_JWS)), 1);
+        let own = |envelope, at| with(envelope, at, &token(envelope, at));
+        let (sigstore, notation) = roots::timestamp_judges(own(&bundle, IN_BUNDLE), own(&jws, IN_JWS));
         Self { bundle, sigstore, jws, notation }
     }
 

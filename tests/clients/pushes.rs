@@ -74,6 +74,27 @@ fn cosign_signs_through_the_mirror_and_verifies_through_it() {
 
 #[test]
 #[ignore = "needs root and real clients: tests/run"]
+fn what_is_signed_here_stands_beside_what_the_upstream_has() {
+    inside(|world| {
+        let (desk, ours, theirs) = (Desk::new(world), Cosign::new(world), Cosign::new(world));
+        desk.log_in(&ours.home);
+        desk.log_in(&theirs.home);
+        desk.trust("cosign.pub", &ours.public_key());
+        for (form, verifier) in [(Form::Classic, Origin::Trixie), (Form::Bundle, Origin::Sid)] {
+            let image = world.registry.publish("preview-1");
+            theirs.sign(form, &format!("docker.io/{}@{}", image.repository, image.single));
+            let reference = desk.reference(&image);
+            desk.lets_through(&image, || ours.sign(form, &reference));
+            for cosign in [&ours, &theirs] {
+                let verified = cosign.verify(verifier, &reference).expect("cosign verify");
+                assert!(verified.contains(&image.single), "{verified}");
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
 fn attestations_and_lists_of_parts_are_kept_and_let_nothing_through() {
     inside(|world| {
         let (desk, cosign) = (Desk::new(world), Cosign::new(world));

@@ -16,6 +16,7 @@ use crate::{
     access::{BasicAuth, NoRandomness},
     api::{self, Api},
     audit::Audit,
+    cache::{BlobCache, CacheError, Fetches},
     clock::Clock,
     config::{Config, MaxAge},
     oci::OwnNames,
@@ -57,6 +58,8 @@ pub enum StartError {
     Listener(#[from] ListenerError),
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("a thread of the store could not be started: {0}")]
     Thread(io::Error),
 }
@@ -94,7 +97,7 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     }
     say_what_is_open(&config);
     let (metrics, drain) = (Metrics::new(), Drain::new());
-    let Parts { store, writers, trusted, judge, audit, puller, searches } =
+    let Parts { store, writers, trusted, judge, audit, puller, searches, fetches } =
         Parts::build(&config, files, &metrics, clock.clone())?;
     let canonical = config.upstream.default.name.clone();
     let auth = config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret()));
@@ -118,6 +121,9 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     let mut background =
         Background::start(&config, store, writers, audit, trusted, (&puller, searches), clock, metrics.clone());
     background.tasks.spawn(sweep_uploads(registry));
+    if let Some(fetches) = fetches {
+        background.tasks.spawn(run_fetches(fetches));
+    }
     let serving = {
         let drain = drain.clone();
         async move {
@@ -140,6 +146,7 @@ struct Parts {
     audit: Arc<Audit>,
     puller: Arc<Puller>,
     searches: Searches,
+    fetches: Option<Fetches>,
 }
 
 impl Parts {
@@ -155,16 +162,19 @@ impl Parts {
         let services = RevocationServices::new(&config.revocation_hosts, clock.clone());
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
+        let cache = config.cache.as_ref().map(|config| BlobCache::open(config, clock.clone())).transpose()?;
+        let (cache, fetches) = cache.unzip();
         let (puller, searches) = Puller::new(
             settings(config),
             store.clone(),
             judge.clone(),
             trusted.clone(),
             upstreams,
+            cache,
             audit.clone(),
             clock,
         );
-        Ok(Self { store, writers, trusted, judge, audit, puller: Arc::new(puller), searches })
+        Ok(Self { store, writers, trusted, judge, audit, puller: Arc::new(puller), searches, fetches })
     }
 }
 
@@ -254,6 +264,22 @@ async fn sweep_uploads(registry: Registry) {
     loop {
         tokio::time::sleep(UPLOADS_SWEEP).await;
         registry.forget_uploads();
+    }
+}
+
+/// The fetches end with the process: what was written of them is of no use to the next.
+async fn run_fetches(mut fetches: Fetches) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            fetch = fetches.next() => match fetch {
+                Some(fetch) => drop(running.spawn(fetch)),
+                None => return,
+            },
+            Some(ended) = running.join_next() => if let Err(error) = ended {
+                tracing::error!("a fetch of a blob: {error}");
+            },
+        }
     }
 }
 

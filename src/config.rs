@@ -23,6 +23,7 @@ use url::Url;
 pub use self::error::{ConfigError, FileProblem, Origin, Shown};
 use self::{document::Document, environment::Environment};
 use crate::{
+    cache,
     policy::{Level, Threshold},
     registry::RegistryHosts,
     server, store,
@@ -36,6 +37,8 @@ use crate::{
 pub struct Config {
     pub server: server::Config,
     pub store: store::Config,
+    /// `None`: blobs are not kept.
+    pub cache: Option<cache::Config>,
     pub upstream: upstream::Config,
     /// The names under which clients sign in.
     pub registry_hosts: RegistryHosts,

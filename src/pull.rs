@@ -8,6 +8,7 @@ mod admitted;
 mod artifacts;
 mod blobs;
 mod captured;
+mod content;
 mod discovery;
 mod explain;
 mod fetch;
@@ -31,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     audit::Audit,
+    cache::BlobCache,
     clock::Clock,
     oci::{Digest, Manifest, Reference, Repository, Tag, TagType},
     policy::{Reason, Statement, TrustPolicy},
@@ -43,6 +45,7 @@ pub use self::admitted::Admitted;
 pub use self::artifacts::MAX_ARTIFACT_BLOB_BYTES;
 pub use self::blobs::Blob;
 pub use self::captured::{Push, PushError, Pushed};
+pub use self::content::{Bounds, ByteRange, Content, Served, Wanted};
 pub use self::explain::Explanation;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
 pub use self::openpgp::OpenPgpError;
@@ -109,6 +112,7 @@ pub struct Puller {
     fetcher: Fetcher,
     standings: Standings,
     publisher: Publisher,
+    cache: Option<BlobCache>,
     audit: Arc<Audit>,
     clock: Clock,
     artifact_blobs: artifacts::ServedBlobs,
@@ -120,12 +124,14 @@ pub struct Puller {
 pub struct Searches(mpsc::Receiver<(Repository, Digest)>);
 
 impl Puller {
+    #[expect(clippy::too_many_arguments, reason = "all that a pull walks through")]
     pub fn new(
         settings: Settings,
         store: Store,
         judge: Arc<Judge>,
         trusted: Arc<Trusted>,
         upstreams: Arc<Upstreams>,
+        cache: Option<BlobCache>,
         audit: Arc<Audit>,
         clock: Clock,
     ) -> (Self, Searches) {
@@ -147,6 +153,7 @@ impl Puller {
             artifact_blobs: artifacts::ServedBlobs::new(REMEMBERED_ARTIFACT_BLOBS),
             store,
             upstreams,
+            cache,
             audit,
             clock,
             searches,

@@ -23,7 +23,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
-    pull::{Admitted, Ask, Asker, Puller, Refused},
+    pull::{Admitted, Ask, Asker, Puller, Refused, Wanted},
     telemetry::{Drain, Metrics},
     upstream::UpstreamError,
 };
@@ -221,9 +221,16 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return refusal::blob(target, digest, &refused),
         };
-        let range = headers.get(header::RANGE).filter(|range| respond::is_single_range(range));
-        match upstream.blob(&target.repository, digest, client.head, range).await {
-            Ok(answer) => respond::blob(&admitted, answer),
+        if respond::has_already(headers, digest) {
+            return respond::not_modified(digest);
+        }
+        let wanted = match respond::wanted_part(headers, digest) {
+            _ if client.head => Wanted::Length,
+            Some(range) => Wanted::Part(range),
+            None => Wanted::Whole,
+        };
+        match self.puller.content(&upstream, &target.repository, &admitted, wanted).await {
+            Ok(served) => respond::content(&admitted, served),
             Err(error) if error.is_absent() => {
                 refusal::error(ErrorCode::BlobUnknown, "the upstream does not have this blob")
             }

@@ -10,6 +10,7 @@ mod addresses;
 mod answers;
 mod body;
 mod challenge;
+mod circuit;
 mod client;
 mod connector;
 mod error;

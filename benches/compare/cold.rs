@@ -51,7 +51,7 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
     let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), Arc::new(|_, _| {}))?);
     let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics));
     let (puller, _searches) =
-        Puller::new(settings, store.clone(), judge.clone(), trusted, upstreams, audit, clock.clone());
+        Puller::new(settings, store.clone(), judge.clone(), trusted, upstreams, None, audit, clock.clone());
 
     let repository = Repository::new(&config.upstream.default.name, REPOSITORY)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

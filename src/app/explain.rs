@@ -30,6 +30,7 @@ pub async fn explain(
     clock: Clock,
 ) -> Result<Result<Explanation, Refused>, StartError> {
     config.store.data_dir = directory.to_owned();
+    config.cache = None;
     let files = TrustFiles::read(&config.trust_dir)?;
     let parts = Parts::build(&config, files, &Metrics::new(), clock)?;
     // Whoever may run this may see what the server would hide from strangers.

@@ -1,6 +1,6 @@
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{
     upstreams, value,
 };
 use crate::{
+    cache,
     policy::{Level, Threshold},
     server::{self, Tls},
     store,
@@ -48,12 +49,19 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
             .parsed("http.registryHosts", REGISTRY_HOSTS, |text| text.parse().ok())?
             .unwrap_or_default(),
         upstream: upstreams::compose(&merged, &document.upstreams)?,
+        cache: cache(&merged, &data_dir)?,
         store: store::Config::new(data_dir),
         trust_dir,
         sigstore: sigstore(&merged)?,
         revocation_hosts: merged.parsed("trust.revocationHosts", REVOCATION_HOSTS, value::urls)?.unwrap_or_default(),
         warnings,
     })
+}
+
+fn cache(merged: &Merged, data_dir: &Path) -> Result<Option<cache::Config>, ConfigError> {
+    let config = cache::Config::new(data_dir.join(CACHE_DIR));
+    let max_bytes = merged.parsed("cache.maxSize", SIZE, value::size)?.unwrap_or(config.max_bytes);
+    Ok((max_bytes > 0).then_some(cache::Config { max_bytes, ..config }))
 }
 
 fn server(merged: &Merged) -> Result<server::Config, ConfigError> {
@@ -153,6 +161,8 @@ const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_TTL: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_REMOVE_AFTER: Duration = Duration::from_secs(86_400);
 const REVOCATION_HOSTS: &str = "URLs such as http://ocsp.example.internal:8080, separated by commas";
+const CACHE_DIR: &str = "cache";
+const SIZE: &str = "a size such as 20GiB, 500MiB or 10GB, or 0 for no cache";
 const THRESHOLD: &str = "a number of signers from 1 to 16";
 const REGISTRY_HOSTS: &str = "host names such as registry.example:5000, separated by commas";
 const DURATION: &str = "a duration such as 7d, 30h, 15m or 90s, or 0";

@@ -101,7 +101,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::in_file_only("proxy.canonical"),
     Setting::new("proxy.contentMaxAge", "CONTENT_MAX_AGE"),
     Setting::new("proxy.metadataMaxAge", "METADATA_MAX_AGE"),
-    Setting::new("cache.maxSize", "CACHE_MAX_SIZE").only(&["0"]),
+    Setting::new("cache.maxSize", "CACHE_MAX_SIZE"),
     Setting::new("policy.default", "POLICY_DEFAULT").never_empty(),
     Setting::new("policy.threshold", "POLICY_THRESHOLD").never_empty(),
     Setting::new("policy.file", "POLICY_FILE").never_empty().not_yet(),

@@ -34,6 +34,26 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && seconds <= MAX_SECONDS).then(|| Duration::from_secs(seconds))
 }
 
+/// Bytes, by the units of 1024 and those of 1000; `0` has none.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number = text[..digits].parse::<u64>().ok()?;
+    let unit = match text[digits..].trim_start() {
+        "" if number == 0 => 1,
+        "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1000_u64.pow(2),
+        "GB" => 1000_u64.pow(3),
+        "TB" => 1000_u64.pow(4),
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|bytes| *bytes <= i64::MAX as u64)
+}
+
 /// Of how many logs a careful signer has the signature in, at most.
 pub(super) fn logs(text: &str) -> Option<usize> {
     text.parse().ok().filter(|logs| (1..=4).contains(logs))
@@ -134,6 +154,29 @@ mod tests {
             ("36601d", None),
         ] {
             assert_eq!(duration(text), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("20GiB", Some(20 << 30)),
+            ("500MiB", Some(500 << 20)),
+            ("10 GB", Some(10_000_000_000)),
+            ("1TiB", Some(1 << 40)),
+            ("7B", Some(7)),
+            ("0", Some(0)),
+            ("0GiB", Some(0)),
+            ("", None),
+            ("20", None),
+            ("20G", None),
+            ("20gib", None),
+            ("-1GiB", None),
+            ("1.5GiB", None),
+            ("GiB", None),
+            ("16777216TiB", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
         }
     }
 

@@ -129,8 +129,8 @@ impl Puller {
             return Ok(Some(blob.bytes.len() as u64));
         }
         let upstream = self.upstream_of(repository).map_err(|_| PushError::UnknownRegistry)?;
-        match upstream.blob(repository, digest, true, None).await {
-            Ok(answer) => Ok(answer.content_length),
+        match upstream.blob_length(repository, digest).await {
+            Ok(length) => Ok(length),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(PushError::Upstream { code: error.code() }),
         }

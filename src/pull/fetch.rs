@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use quick_cache::sync::Cache;
 
 use crate::{
@@ -26,6 +27,7 @@ const PRESENCE_RENEWED: Duration = Duration::from_secs(3600);
 const PRESENCE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 const CACHED_TAGS: usize = 65_536;
+const CACHED_PRESENCES: usize = 65_536;
 
 pub(super) struct Fetcher {
     store: Store,
@@ -33,6 +35,7 @@ pub(super) struct Fetcher {
     tag_max_age: Option<Duration>,
     presence_max_age: Duration,
     tags: Cache<(Repository, Tag), (Digest, Instant)>,
+    pub(super) present: Presences,
     /// Manifests as parsed, by digest: content alone, which no permission hangs on.
     parsed: Cache<Digest, Arc<Manifest>, ByBytes>,
 }
@@ -57,14 +60,43 @@ pub(super) enum FetchError {
     Invisible,
 }
 
+/// What was found in a repository a moment ago, and is on its way to the store.
+#[derive(Clone)]
+pub(super) struct Presences {
+    seen: Arc<Cache<(Repository, Digest), Timestamp>>,
+    clock: Clock,
+}
+
+impl Presences {
+    /// The upstream has just said that it has it.
+    pub(super) fn note(&self, repository: &Repository, digest: &Digest) -> Timestamp {
+        let now = self.clock.now();
+        self.seen.insert((repository.clone(), *digest), now);
+        now
+    }
+
+    fn seen(&self, repository: &Repository, digest: &Digest) -> Option<Timestamp> {
+        self.seen.get(&(repository.clone(), *digest))
+    }
+}
+
+/// What is known of a blob's being in an upstream repository.
+pub(super) enum Presence {
+    Known,
+    /// It was there, and now nobody can be asked.
+    Kept(UpstreamError),
+    Unknown,
+}
+
 impl Fetcher {
     pub(super) fn new(store: Store, settings: &Settings, clock: Clock) -> Self {
         Self {
             store,
-            clock,
             tag_max_age: settings.tag_max_age,
             presence_max_age: settings.content_max_age.map_or(PRESENCE_RENEWED, |age| age.min(PRESENCE_RENEWED)),
             tags: Cache::new(CACHED_TAGS),
+            present: Presences { seen: Arc::new(Cache::new(CACHED_PRESENCES)), clock: clock.clone() },
+            clock,
             parsed: Cache::with_weighter(PARSED_ENTRIES, PARSED_BYTES, ByBytes),
         }
     }
@@ -138,7 +170,7 @@ impl Fetcher {
                 Err(error) if !error.is_final() && age < PRESENCE_KEPT => Ok(manifest),
                 Err(error) => {
                     if error.is_final() {
-                        self.store.forget_presence(repository, digest).await?;
+                        self.forget_presence(repository, digest).await?;
                     }
                     Err(error.into())
                 }
@@ -147,9 +179,50 @@ impl Fetcher {
         self.parse(upstream.manifest(repository, &reference).await?, Some(digest))
     }
 
+    /// Whether the upstream repository has a blob, as far as that is known.
+    pub(super) async fn blob_presence(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Presence, FetchError> {
+        let noted = self.present.seen(repository, digest);
+        let Some(seen) = noted.map_or_else(|| self.store.presence(repository, digest), |seen| Ok(Some(seen)))? else {
+            return Ok(Presence::Unknown);
+        };
+        let age = self.clock.now().duration_since(seen).unsigned_abs();
+        if age < self.presence_max_age {
+            return Ok(Presence::Known);
+        }
+        match upstream.blob_length(repository, digest).await {
+            Ok(_) => {
+                self.renew_presence(repository, digest).await;
+                Ok(Presence::Known)
+            }
+            Err(error) if error.is_final() => {
+                self.forget_presence(repository, digest).await?;
+                Err(error.into())
+            }
+            Err(error) if age < PRESENCE_KEPT => Ok(Presence::Kept(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a blob was found there a moment ago, by whoever asked.
+    pub(super) fn is_present(&self, repository: &Repository, digest: &Digest) -> bool {
+        let seen = self.present.seen(repository, digest);
+        seen.is_some_and(|seen| self.clock.now().duration_since(seen).unsigned_abs() < self.presence_max_age)
+    }
+
+    async fn forget_presence(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+        self.present.seen.remove(&(repository.clone(), *digest));
+        self.store.forget_presence(repository, digest).await
+    }
+
     /// The upstream has just said that it has what we hold. Not noting it costs a question later.
-    async fn renew_presence(&self, repository: &Repository, digest: &Digest) {
-        if let Err(error) = self.store.remember_presence(repository, digest, self.clock.now()).await {
+    pub(super) async fn renew_presence(&self, repository: &Repository, digest: &Digest) {
+        let now = self.present.note(repository, digest);
+        if let Err(error) = self.store.remember_presence(repository, digest, now).await {
             tracing::warn!("the presence of {repository}@{digest} was not noted: {error}");
         }
     }

@@ -12,8 +12,9 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 
 use crate::{
+    cache::{BlobBody, ReadError},
     oci::{Digest, Manifest, MediaType, Tag},
-    pull::{Admitted, Blob, Referrers},
+    pull::{Admitted, Blob, Bounds, ByteRange, Content, Referrers, Served},
     upstream::{BlobAnswer, UpstreamBody, UpstreamError},
 };
 
@@ -30,6 +31,16 @@ const NEVER_CACHED: HeaderValue = HeaderValue::from_static("private, no-store");
 pub enum Body {
     Whole(Bytes),
     Upstream(Box<UpstreamBody>),
+    Blob(Box<BlobBody>),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Blob(#[from] ReadError),
 }
 
 impl Body {
@@ -46,16 +57,18 @@ impl From<String> for Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = UpstreamError;
+    type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
+            Self::Upstream(body) => {
+                Pin::new(body.as_mut()).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Blob(body) => {
+                Pin::new(body.as_mut()).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
         }
     }
 
@@ -63,6 +76,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Blob(body) => body.is_end_stream(),
         }
     }
 
@@ -70,6 +84,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Upstream(body) => body.size_hint(),
+            Self::Blob(body) => body.size_hint(),
         }
     }
 }
@@ -145,8 +160,71 @@ fn manifest_headers(manifest: &Manifest) -> HeaderMap {
     headers
 }
 
+/// Bytes of a blob, or how long it is.
+pub(super) fn content(admitted: &Admitted<Blob>, served: Served) -> Response<Body> {
+    let digest = &admitted.content().digest;
+    let mut response = match served.content {
+        Content::Length(length) => {
+            let mut response = blob_head(digest, 0);
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            if let Some(length) = length {
+                response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+            }
+            response
+        }
+        Content::Bytes { size, range, body } => {
+            let mut response = blob_head(digest, range.as_ref().map_or(size, |range| range.end - range.start));
+            if let Some(range) = range {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let stated = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+                response.headers_mut().insert(header::CONTENT_RANGE, ascii(&stated));
+            }
+            *response.body_mut() = Body::Blob(body);
+            response
+        }
+        Content::Unsatisfiable { size } => {
+            let mut response = uncached(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
+            response.headers_mut().insert(header::CONTENT_RANGE, ascii(&format!("bytes */{size}")));
+            response
+        }
+        Content::Passing(answer) => passing(admitted, *answer),
+    };
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(error) = served.stale {
+        let text = format!("sig-repo: served from the cache: {error}");
+        response.headers_mut().insert(header::WARNING, warning(&text));
+    }
+    response
+}
+
+/// The client has it already: RFC 9110, section 15.4.5.
+pub(super) fn not_modified(digest: &Digest) -> Response<Body> {
+    let mut response = uncached(StatusCode::NOT_MODIFIED, Body::empty());
+    name_blob(response.headers_mut(), digest);
+    response
+}
+
+/// Whether one of the client's entity tags is this blob's.
+pub(super) fn has_already(headers: &HeaderMap, digest: &Digest) -> bool {
+    let own = etag(digest);
+    let own = own.to_str().expect("the text is ASCII");
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|known| known.to_str().ok());
+    known.flat_map(|known| known.split(',')).any(|known| {
+        let known = known.trim();
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == own
+    })
+}
+
+/// The part that is asked for, if it is one part of this blob as the client knows it.
+pub(super) fn wanted_part(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
+    if headers.get(header::IF_RANGE).is_some_and(|known| *known != etag(digest)) {
+        return None;
+    }
+    byte_range(headers.get(header::RANGE)?)
+}
+
 /// A blob on its way from the upstream.
-pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Body> {
+fn passing(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Body> {
     let Blob { digest, size, .. } = admitted.content();
     let body = match size {
         // A part has a length of its own, which the answer states.
@@ -156,7 +234,6 @@ pub(super) fn blob(admitted: &Admitted<Blob>, answer: BlobAnswer) -> Response<Bo
     let mut response = uncached(answer.status, Body::Upstream(Box::new(body)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if answer.status.is_success() {
         name_blob(headers, digest);
     }
@@ -245,18 +322,21 @@ pub(super) fn digest_value(digest: &Digest) -> HeaderValue {
     ascii(&digest.to_string())
 }
 
-/// Whether a Range header asks for one range of bytes; what is anything else is ignored, as RFC 9110
-/// section 14.2 allows, and the whole blob is sent.
-pub(super) fn is_single_range(range: &HeaderValue) -> bool {
-    let Some((first, last)) = range.to_str().ok().and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {
-        return false;
+/// One range of bytes; what is anything else is ignored, as RFC 9110 section 14.2 allows, and the whole
+/// blob is sent.
+fn byte_range(header: &HeaderValue) -> Option<ByteRange> {
+    let (first, last) = header.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    let is_number = |text: &str| text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(first) || !is_number(last) {
+        return None;
+    }
+    let bounds = match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Bounds::Within(first, last),
+        (Ok(_), Ok(_)) | (Err(_), Err(_)) => return None,
+        (Ok(first), Err(_)) => Bounds::From(first),
+        (Err(_), Ok(length)) => Bounds::Last(length),
     };
-    let number = |text: &str| text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
-    let ordered = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) => first <= last,
-        _ => true,
-    };
-    number(first) && number(last) && ordered && !(first.is_empty() && last.is_empty())
+    Some(ByteRange { header: header.clone(), bounds })
 }
 
 fn next_page(name: &str, path: &str, query: &str) -> Option<HeaderValue> {
@@ -297,12 +377,12 @@ mod tests {
         fn a_range_goes_upstream_only_as_one_range_of_bytes(
             text in prop_oneof!["bytes=[0-9]{0,3}-[0-9]{0,3}", "(bytes|Bytes|items)[ =]{1,2}[-+0-9, ]{0,24}", "bytes=[0-9]{15,22}-[0-9]{15,22}", "[ -~]{0,30}"],
         ) {
-            prop_assert_eq!(is_single_range(&text.parse().unwrap()), expected(&text), "{}", text);
+            prop_assert_eq!(byte_range(&text.parse().unwrap()).is_some(), expected(&text), "{}", text);
         }
     }
 
     #[test]
     fn a_range_of_other_bytes_than_ascii_is_none() {
-        assert!(!is_single_range(&HeaderValue::from_bytes(b"bytes=0-\xff").unwrap()));
+        assert!(byte_range(&HeaderValue::from_bytes(b"bytes=0-\xff").unwrap()).is_none());
     }
 }

@@ -26,6 +26,8 @@ pub struct UpstreamBody {
     inner: Option<Incoming>,
     check: Option<(DigestHasher, Digest)>,
     held: Option<Bytes>,
+    /// What comes before what was asked for.
+    skip: u64,
     received: u64,
     expected: Option<u64>,
     limit: u64,
@@ -46,6 +48,7 @@ impl UpstreamBody {
             inner: Some(inner),
             check: digest.map(|digest| (DigestHasher::new(digest.algorithm()), *digest)),
             held: None,
+            skip: 0,
             received: 0,
             expected: None,
             limit: limits.blob_bytes,
@@ -59,11 +62,18 @@ impl UpstreamBody {
             inner: None,
             check: None,
             held: None,
+            skip: 0,
             received: 0,
             expected: None,
             limit: 0,
             patience: Patience { period: limits.idle, timer: None, progress: 0 },
         }
+    }
+
+    /// Without its first bytes, from an upstream that sends the whole whatever was asked for.
+    pub(super) fn after(mut self, skip: u64) -> Self {
+        self.skip = skip;
+        self
     }
 
     /// Also an error from here on: more or fewer bytes of a whole blob than a manifest said it has.
@@ -81,7 +91,10 @@ impl UpstreamBody {
         if self.received > limit {
             return Err(UpstreamError::TooLarge { what: "blob", limit });
         }
-        let Some((hasher, _)) = &mut self.check else { return Ok(Some(piece)) };
+        let skipped = self.skip.min(piece.len() as u64);
+        self.skip -= skipped;
+        let piece = piece.slice(usize::try_from(skipped).expect("no more than there is")..);
+        let Some((hasher, _)) = &mut self.check else { return Ok(Some(piece).filter(|piece| !piece.is_empty())) };
         hasher.update(&piece);
         Ok(self.held.replace(piece))
     }

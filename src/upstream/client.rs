@@ -15,6 +15,7 @@ use super::{
     BlobAnswer, FetchedManifest, OnCall, ReferrersAnswer, TagsAnswer, UpstreamBody, UpstreamError,
     answers::{content_length, content_type, filtered_query, next_page, retry_after},
     body::{collect, discard},
+    circuit::Circuit,
     flights::Flights,
     redirects::{self, MAX_REDIRECTS},
     tokens::{Asker, Tokens},
@@ -30,6 +31,10 @@ pub struct Upstream {
     requests: Arc<Requests>,
     /// Whether anonymous clients get whatever we get.
     open_to_all: bool,
+    /// What is asked for by many at once is asked for once.
+    manifests: Flights<(Repository, Reference), Result<FetchedManifest, UpstreamError>>,
+    resolved: Flights<(Repository, Reference), Result<Option<Digest>, UpstreamError>>,
+    lengths: Flights<(Repository, Digest), Result<Option<u64>, UpstreamError>>,
     probes: Flights<Repository, Result<bool, UpstreamError>>,
     probed: Cache<Repository, (bool, Instant)>,
 }
@@ -40,6 +45,8 @@ pub(super) struct Requests {
     remote: Url,
     transport: Arc<Transport>,
     tokens: Tokens,
+    /// Of blobs, and of all else: some registries limit the rate of manifests alone.
+    circuits: [Circuit; 2],
     clock: Clock,
     on_call: OnCall,
 }
@@ -58,7 +65,15 @@ struct Ask<'a> {
 
 impl Upstream {
     pub(super) fn new(requests: Requests, open_to_all: bool) -> Self {
-        Self { requests: Arc::new(requests), open_to_all, probes: Flights::new(), probed: Cache::new(MAX_PROBED) }
+        Self {
+            requests: Arc::new(requests),
+            open_to_all,
+            manifests: Flights::new(),
+            resolved: Flights::new(),
+            lengths: Flights::new(),
+            probes: Flights::new(),
+            probed: Cache::new(MAX_PROBED),
+        }
     }
 
     pub fn name(&self) -> &RegistryName {
@@ -72,13 +87,12 @@ impl Upstream {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<FetchedManifest, UpstreamError> {
-        self.counted("manifest", async {
-            let ask = Ask { accept: manifest_types(), ..Ask::get(repository, format!("manifests/{reference}")) };
-            let (head, body) = self.requests.ok(ask).await?.into_parts();
-            let bytes = self.collect(body, "manifest", MAX_MANIFEST_BYTES).await?;
-            Ok(FetchedManifest { bytes, content_type: content_type(&head.headers) })
-        })
-        .await
+        let key = (repository.clone(), reference.clone());
+        let start = || {
+            let (requests, (repository, reference)) = (Arc::clone(&self.requests), key.clone());
+            async move { requests.manifest(&repository, &reference).await }.boxed()
+        };
+        self.manifests.join(&key, start).await
     }
 
     /// What the upstream says a reference's digest is: only a hint. None: it does not say.
@@ -87,17 +101,12 @@ impl Upstream {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Digest>, UpstreamError> {
-        self.counted("resolve", async {
-            let path = format!("manifests/{reference}");
-            let ask = Ask { method: Method::HEAD, accept: manifest_types(), ..Ask::get(repository, path) };
-            match self.requests.ok(ask).await {
-                Ok(response) => Ok(stated_digest(response.headers())),
-                // A registry that knows no HEAD has not said that there is nothing.
-                Err(UpstreamError::Status { status: 405 | 501 }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        let key = (repository.clone(), reference.clone());
+        let start = || {
+            let (requests, (repository, reference)) = (Arc::clone(&self.requests), key.clone());
+            async move { requests.resolve(&repository, &reference).await }.boxed()
+        };
+        self.resolved.join(&key, start).await
     }
 
     /// A blob as a stream. The body of a 200 is hashed on the way, and where the digest is wrong it
@@ -134,6 +143,41 @@ impl Upstream {
             Ok(BlobAnswer { status: parts.status, content_length, content_range, body })
         })
         .await
+    }
+
+    /// The bytes of a blob from `from` on, which nobody has hashed yet.
+    pub async fn blob_from(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<UpstreamBody, UpstreamError> {
+        self.counted("blob", async {
+            let range = HeaderValue::try_from(format!("bytes={from}-")).expect("digits are ASCII");
+            let range = (from > 0).then_some(&range);
+            let ask = Ask { range, ..Ask::get(repository, format!("blobs/{digest}")) };
+            let (parts, body) = self.requests.send(ask).await?.into_parts();
+            let limits = &self.requests.transport.limits;
+            match parts.status {
+                StatusCode::OK => Ok(UpstreamBody::new(body, None, limits).after(from)),
+                StatusCode::PARTIAL_CONTENT if begins_at(&parts.headers, from) => {
+                    Ok(UpstreamBody::new(body, None, limits))
+                }
+                StatusCode::PARTIAL_CONTENT => Err(UpstreamError::Malformed { what: "range" }),
+                _ => Err(self.requests.failure(parts.status, &parts.headers, body).await),
+            }
+        })
+        .await
+    }
+
+    /// Whether there is a blob, and how long it is if the upstream says so.
+    pub async fn blob_length(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
+        let key = (repository.clone(), *digest);
+        let start = || {
+            let (requests, (repository, digest)) = (Arc::clone(&self.requests), key.clone());
+            async move { requests.blob_length(&repository, &digest).await }.boxed()
+        };
+        self.lengths.join(&key, start).await
     }
 
     /// A blob of at most `cap` bytes, verified.
@@ -225,9 +269,7 @@ impl Upstream {
         operation: &'static str,
         work: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let result = work.await;
-        self.requests.count(operation, &result);
-        result
+        self.requests.counted(operation, work.await)
     }
 }
 
@@ -240,7 +282,7 @@ impl Requests {
         clock: Clock,
         on_call: OnCall,
     ) -> Self {
-        Self { name, remote, transport, tokens, clock, on_call }
+        Self { name, remote, transport, tokens, circuits: Default::default(), clock, on_call }
     }
 
     /// An answer with status 200.
@@ -253,8 +295,21 @@ impl Requests {
         Err(self.failure(head.status, &head.headers, body).await)
     }
 
-    /// The final answer: challenges answered and redirects followed.
+    /// The final answer, unless this registry is to be left alone for a while.
     async fn send(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let circuit = &self.circuits[usize::from(ask.path.starts_with("blobs/"))];
+        circuit.check(self.clock.instant())?;
+        let answer = self.follow(ask).await;
+        let limited = answer.as_ref().ok().filter(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
+        match limited.map(|answer| failure_of(answer.status(), answer.headers(), &self.clock)) {
+            Some(error) => circuit.note(&Err::<(), _>(error), self.clock.instant()),
+            None => circuit.note(&answer, self.clock.instant()),
+        }
+        answer
+    }
+
+    /// Challenges answered and redirects followed.
+    async fn follow(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
         let mut url = self.url(&ask);
         let mut headers = ask.headers();
         let mut given = self.tokens.foreseen(ask.asker, ask.repository).await?;
@@ -308,6 +363,34 @@ impl Requests {
         failure_of(status, headers, &self.clock)
     }
 
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
+        let asked = async {
+            let ask = Ask { accept: manifest_types(), ..Ask::get(repository, format!("manifests/{reference}")) };
+            let (head, body) = self.ok(ask).await?.into_parts();
+            let bytes = collect(body, "manifest", MAX_MANIFEST_BYTES, &self.transport.limits).await?;
+            Ok(FetchedManifest { bytes, content_type: content_type(&head.headers) })
+        };
+        self.counted("manifest", asked.await)
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Digest>, UpstreamError> {
+        let path = format!("manifests/{reference}");
+        let ask = Ask { method: Method::HEAD, accept: manifest_types(), ..Ask::get(repository, path) };
+        let resolved = match self.ok(ask).await {
+            Ok(response) => Ok(stated_digest(response.headers())),
+            // A registry that knows no HEAD has not said that there is nothing.
+            Err(UpstreamError::Status { status: 405 | 501 }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.counted("resolve", resolved)
+    }
+
+    async fn blob_length(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
+        let ask = Ask { method: Method::HEAD, ..Ask::get(repository, format!("blobs/{digest}")) };
+        let answer = self.ok(ask).await;
+        self.counted("blob-length", answer.map(|answer| content_length(answer.headers())))
+    }
+
     /// Asks as somebody without credentials would. 404 counts as closed: to everybody else that is
     /// how a hidden repository looks.
     async fn probe(&self, repository: &Repository) -> Result<bool, UpstreamError> {
@@ -325,12 +408,12 @@ impl Requests {
             Err(UpstreamError::Denied | UpstreamError::NotFound) => Ok(false),
             Err(error) => Err(error),
         };
-        self.count("probe", &open);
-        open
+        self.counted("probe", open)
     }
 
-    fn count<T>(&self, operation: &'static str, result: &Result<T, UpstreamError>) {
+    fn counted<T>(&self, operation: &'static str, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         (self.on_call)(operation, result.as_ref().map_or_else(UpstreamError::code, |_| "ok"));
+        result
     }
 }
 
@@ -376,6 +459,13 @@ pub(super) fn failure_of(status: StatusCode, headers: &HeaderMap, clock: &Clock)
 
 /// How a mirror of our kind says, whatever the form of the answer, that it refuses.
 const REFUSAL: &[u8] = b"299 - \"sig-repo: ";
+
+/// Whether a part is the one that was asked for: RFC 9110, section 14.4.
+fn begins_at(headers: &HeaderMap, from: u64) -> bool {
+    let range = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse::<u64>().ok());
+    first == Some(from) && from > 0
+}
 
 fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()

@@ -98,7 +98,7 @@ impl UpstreamError {
 
     /// Whether the upstream has decided that it is not to be had there, so that what is held of it no longer counts.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::NotFound | Self::Refused)
+        matches!(self, Self::NotFound | Self::Denied | Self::Refused)
     }
 
     /// Whether there was an answer, but not to what was asked: it spoils one thing, and asking again

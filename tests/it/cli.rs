@@ -92,7 +92,10 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
             &[("ALLOWED_ADDRESSES", "10.0.0.0/8")],
             "ALLOWED_ADDRESSES=10.0.0.0/8: this release does not act on it yet: leave it out",
         ),
-        (&[("CACHE_MAX_SIZE", "20GiB")], "CACHE_MAX_SIZE=20GiB: expected 0: this release acts on nothing else yet"),
+        (
+            &[("CACHE_MAX_SIZE", "20")],
+            "CACHE_MAX_SIZE=20: expected a size such as 20GiB, 500MiB or 10GB, or 0 for no cache",
+        ),
         (&[("STORE_MAX_AGE", "5s")], "STORE_MAX_AGE=5s: this release does not act on it yet: leave it out"),
         (&[("STORE_MAX_STALE", "5s")], "STORE_MAX_STALE=5s: this release does not act on it yet: leave it out"),
         (&[("LOG_LEVEL", "a\nb")], "LOG_LEVEL=a\\nb: expected debug, info, warn or error"),
@@ -228,7 +231,11 @@ fn pitfall_53_a_planted_link_is_not_followed_while_taking_ownership() {
     symlink(outside.path().join("etc"), data_dir.path().join("cache")).unwrap();
     fs::hard_link(&target, trust.join("hard.pub")).unwrap();
     nix::unistd::mkfifo(&trust.join("pipe.pub"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let _server = Server::start(&data_dir, &[]);
+    // Blobs are not kept where somebody else could alter them.
+    let output = run(&[], &[("DATA_DIR", data_dir.path().to_str().unwrap()), ("HTTP_ADDR", "127.0.0.1:0")]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cache belongs to the user 0, and this process is 65532: expected one's own"), "{said}");
+    let _server = Server::start(&data_dir, &[("CACHE_MAX_SIZE", "0")]);
     assert_eq!(owner(&trust), 65_532);
     for kept in [target.as_path(), &outside.path().join("etc"), &trust.join("pipe.pub"), outside.path()] {
         assert_eq!(owner(kept), 0, "{}", kept.display());

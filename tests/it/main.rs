@@ -5,6 +5,7 @@
 mod artifacts;
 mod atomic;
 mod auth;
+mod cache;
 mod chain;
 mod cli;
 mod clock;

@@ -108,6 +108,7 @@ impl Setup {
             judge.clone(),
             trusted.clone(),
             upstreams,
+            None,
             audit.clone(),
             clock.clone(),
         );

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sig_repo::{
     app::{self, Running},
+    cache,
     clock::Clock,
     config::{Basic, Config, MaxAge, Preview},
     oci::Digest,
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) upstreams: Vec<UpstreamConfig>,
     pub(crate) level: Level,
     pub(crate) threshold: Threshold,
+    pub(crate) cache: bool,
     pub(crate) ttl: Option<Duration>,
     pub(crate) auth: Option<(&'static str, &'static str)>,
     pub(crate) metadata_max_age: Duration,
@@ -68,6 +70,7 @@ impl Setup {
             upstreams: vec![registry.upstream("docker.io")],
             level: Level::Audit,
             threshold: Threshold::ONE,
+            cache: true,
             ttl: Some(Duration::from_secs(7 * 24 * 3600)),
             auth: None,
             metadata_max_age: Duration::ZERO,
@@ -164,8 +167,18 @@ impl Mirror {
     }
 
     fn config(&self) -> Config {
-        let Setup { upstreams, level, threshold, ttl, auth, metadata_max_age, trusted_proxies, registry_hosts, .. } =
-            self.setup.clone();
+        let Setup {
+            upstreams,
+            level,
+            threshold,
+            ttl,
+            auth,
+            metadata_max_age,
+            trusted_proxies,
+            registry_hosts,
+            cache,
+            ..
+        } = self.setup.clone();
         let mut upstreams = upstreams.into_iter();
         Config {
             server: server::Config {
@@ -175,6 +188,7 @@ impl Mirror {
                 limits: server::Limits { drain: Duration::from_secs(2), ..Default::default() },
             },
             store: store::Config::new(self.directory.path().to_owned()),
+            cache: cache.then(|| cache::Config::new(self.directory.path().join("cache"))),
             upstream: upstream::Config {
                 default: upstreams.next().unwrap(),
                 others: upstreams.collect(),
@@ -240,6 +254,15 @@ impl Mirror {
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+        self.try_send(method, path, headers, body).await.expect("the answer broke off")
+    }
+
+    /// None: the answer broke off before its end.
+    pub(crate) async fn try_get(&self, path: &str, agent: &str) -> Option<Answer> {
+        self.try_send(Method::GET, path, &[("user-agent", agent)], Bytes::new()).await
+    }
+
+    async fn try_send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Option<Answer> {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         let uri = format!("http://{}{path}", self.addr);
         let mut request = Request::builder().method(method).uri(uri);
@@ -252,13 +275,13 @@ impl Mirror {
             .extensions
             .get::<ReasonPhrase>()
             .map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer {
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer {
             status: parts.status,
             phrase: phrase.unwrap_or_else(|| parts.status.canonical_reason().unwrap_or_default().to_owned()),
             headers: parts.headers,
             body,
-        }
+        })
     }
 }
 

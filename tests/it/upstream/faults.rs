@@ -35,7 +35,6 @@ async fn told_within(script: Vec<Step>, limits: Limits) -> UpstreamError {
 async fn pitfall_12_every_refusal_of_an_upstream_is_an_error_of_its_own() {
     let registry = Registry::start().await;
     registry.push_image("library/app", Some("v1"), &[]);
-    let client = Client::of(registry.upstream("docker.io"));
     let limited = |retry_after| UpstreamError::RateLimited { retry_after };
     for (fault, expected, code) in [
         (Fault::status(400), UpstreamError::Status { status: 400 }, "status"),
@@ -56,12 +55,28 @@ async fn pitfall_12_every_refusal_of_an_upstream_is_an_error_of_its_own() {
         (Fault::status(304), UpstreamError::Status { status: 304 }, "status"),
     ] {
         registry.fault_once("/v2/", fault);
+        let client = Client::of(registry.upstream("docker.io"));
         let error = client.manifest("app", "v1").await.unwrap_err();
         assert_eq!((&error, error.code()), (&expected, code));
         assert_eq!(error.is_absent(), error == UpstreamError::NotFound);
         assert_discreet(&error);
     }
-    client.manifest("app", "v1").await.unwrap();
+    Client::of(registry.upstream("docker.io")).manifest("app", "v1").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upstream_that_says_when_to_come_back_is_left_alone_until_then() {
+    let registry = Registry::start().await;
+    let image = registry.push_image("library/app", Some("v1"), &[b"layer"]);
+    let client = Client::of(registry.upstream("docker.io"));
+    registry.fault_once("/v2/", Fault::status_with(429, "retry-after", "17"));
+    let limited = UpstreamError::RateLimited { retry_after: Some(Duration::from_secs(17)) };
+    for reference in ["v1", "v1", "v2"] {
+        assert_eq!(client.manifest("app", reference).await.unwrap_err(), limited);
+    }
+    assert_eq!(registry.requests().len(), 1);
+    // Blobs are limited by themselves.
+    client.blob("app", &image.children[1]).await.unwrap();
 }
 
 #[tokio::test]

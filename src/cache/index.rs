@@ -1,0 +1,275 @@
+//! Which blobs there are, how much room they take, and which go when there is none left.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::{
+    chunks::Shared,
+    directory::{Kept, Stamp},
+};
+use crate::oci::Digest;
+
+/// The blobs of the cache. What is on its way is not among them, but its room is.
+pub(super) struct Index {
+    max_bytes: u64,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Default)]
+struct Rows {
+    entries: HashMap<Digest, Arc<Entry>>,
+    /// Of the entries, and of what room was set aside for.
+    bytes: u64,
+}
+
+/// A blob that lies in the cache.
+pub(super) struct Entry {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    last_used: Mutex<Timestamp>,
+    /// How many are reading it.
+    readers: AtomicUsize,
+    /// What the file was like when all of it was last seen to have the digest; none since the start.
+    pub(super) verified: Mutex<Option<Stamp>>,
+    pub(super) shared: Shared,
+}
+
+/// Keeps a blob from being evicted while somebody reads it.
+pub(super) struct InUse(pub(super) Arc<Entry>);
+
+/// Room for a blob that is on its way.
+pub(super) struct Room {
+    index: Arc<Index>,
+    bytes: u64,
+}
+
+/// Who goes, and what the directory has to do about it.
+pub(super) struct Evicted(pub(super) Vec<Digest>);
+
+impl Index {
+    pub(super) fn new(max_bytes: u64, kept: Vec<Kept>) -> Self {
+        let mut rows = Rows::default();
+        for Kept { digest, size, last_used } in kept {
+            let last_used = Timestamp::try_from(last_used).unwrap_or(Timestamp::UNIX_EPOCH);
+            rows.bytes += size;
+            rows.entries.insert(digest, Arc::new(Entry::new(digest, size, last_used, None)));
+        }
+        Self { max_bytes, rows: Mutex::new(rows) }
+    }
+
+    /// How many blobs there are, and how much room is taken.
+    pub(super) fn totals(&self) -> (usize, u64) {
+        let rows = self.rows.lock();
+        (rows.entries.len(), rows.bytes)
+    }
+
+    /// A blob, kept from eviction for as long as the answer is held.
+    pub(super) fn take(&self, digest: &Digest) -> Option<InUse> {
+        let rows = self.rows.lock();
+        let entry = rows.entries.get(digest)?;
+        entry.readers.fetch_add(1, Ordering::AcqRel);
+        Some(InUse(Arc::clone(entry)))
+    }
+
+    /// Room for `bytes` more, and who has to go for it. None: not even an empty cache has so much, or what
+    /// fills it is in use.
+    pub(super) fn make_room(self: &Arc<Self>, bytes: u64, now: Timestamp) -> Option<(Room, Evicted)> {
+        let mut rows = self.rows.lock();
+        let wanted = rows.bytes.checked_add(bytes)?;
+        let evicted = match wanted.checked_sub(self.max_bytes) {
+            None | Some(0) => Vec::new(),
+            // Some more than is needed: the next ones then find room without a search.
+            Some(over) => rows.evict(over, self.max_bytes / SLACK, now)?,
+        };
+        rows.bytes += bytes;
+        Some((Room { index: Arc::clone(self), bytes }, Evicted(evicted)))
+    }
+
+    /// Who has to go so that `bytes` less are used, as far as they can.
+    pub(super) fn shrink(&self, bytes: u64, now: Timestamp) -> Evicted {
+        let mut rows = self.rows.lock();
+        let bytes = bytes.min(rows.evictable());
+        Evicted(rows.evict(bytes, 0, now).unwrap_or_default())
+    }
+
+    /// A blob that is whole takes the room that was set aside for it.
+    pub(super) fn insert(&self, mut room: Room, digest: Digest, stamp: Stamp, now: Timestamp) {
+        let mut rows = self.rows.lock();
+        rows.bytes = rows.bytes - room.bytes + stamp.size;
+        room.bytes = 0;
+        let entry = Arc::new(Entry::new(digest, stamp.size, now, Some(stamp)));
+        if let Some(old) = rows.entries.insert(digest, entry) {
+            rows.bytes -= old.size;
+        }
+    }
+
+    /// Takes out this very entry, if it is still the one.
+    pub(super) fn remove_entry(&self, entry: &Arc<Entry>) {
+        let mut rows = self.rows.lock();
+        if rows.entries.get(&entry.digest).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+            rows.entries.remove(&entry.digest);
+            rows.bytes -= entry.size;
+        }
+    }
+
+    /// Whether the file of this digest belongs to no entry any more.
+    pub(super) fn is_gone(&self, digest: &Digest) -> bool {
+        !self.rows.lock().entries.contains_key(digest)
+    }
+}
+
+impl Rows {
+    fn evictable(&self) -> u64 {
+        self.entries.values().filter(|entry| !entry.is_in_use()).map(|entry| entry.size).sum()
+    }
+
+    /// Takes out at least `needed` bytes, and then up to `slack` more.
+    fn evict(&mut self, needed: u64, slack: u64, now: Timestamp) -> Option<Vec<Digest>> {
+        let mut candidates: Vec<_> = self.entries.values().filter(|entry| !entry.is_in_use()).cloned().collect();
+        if candidates.iter().map(|entry| entry.size).sum::<u64>() < needed {
+            return None;
+        }
+        candidates.sort_by_cached_key(|entry| std::cmp::Reverse(entry.weight(now)));
+        let (mut gone, mut freed) = (Vec::new(), 0);
+        for entry in candidates {
+            if freed >= needed && (freed >= needed + slack || entry.size > slack) {
+                break;
+            }
+            freed += entry.size;
+            self.entries.remove(&entry.digest);
+            gone.push(entry.digest);
+        }
+        self.bytes -= freed;
+        Some(gone)
+    }
+}
+
+impl Entry {
+    fn new(digest: Digest, size: u64, last_used: Timestamp, verified: Option<Stamp>) -> Self {
+        Self {
+            digest,
+            size,
+            last_used: Mutex::new(last_used),
+            readers: AtomicUsize::new(0),
+            verified: Mutex::new(verified),
+            shared: Shared::default(),
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.readers.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn last_used(&self) -> Timestamp {
+        *self.last_used.lock()
+    }
+
+    /// Notes a use. True if the last one is so long ago that the file should say so too.
+    pub(super) fn used(&self, now: Timestamp) -> bool {
+        let mut last_used = self.last_used.lock();
+        let noted = now.duration_since(*last_used).as_secs() >= NOTED_AFTER_SECS;
+        if noted {
+            *last_used = now;
+        }
+        noted
+    }
+
+    /// How much is gained by letting it go: how long it was not used, times the digits of its size. A
+    /// large one of the same age goes first, and a small one stays some ten times as long as the largest.
+    fn weight(&self, now: Timestamp) -> u64 {
+        let age = u64::try_from(now.duration_since(self.last_used()).as_millis()).unwrap_or(0) + 1;
+        age.saturating_mul(u64::from(self.size.max(2).ilog2()))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.index.rows.lock().bytes -= self.bytes;
+        }
+    }
+}
+
+/// What is evicted beyond the need, as a part of the whole.
+const SLACK: u64 = 50;
+
+/// A use is written down once in so long.
+const NOTED_AFTER_SECS: i64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn digest(n: u8) -> Digest {
+        Digest::sha256(&[n])
+    }
+
+    /// Blobs with a size and an age in hours.
+    fn index(max_bytes: u64, blobs: &[(u8, u64, u64)]) -> Arc<Index> {
+        let kept = blobs.iter().map(|(n, size, hours)| Kept {
+            digest: digest(*n),
+            size: *size,
+            last_used: SystemTime::from(now()) - Duration::from_secs(hours * 3600),
+        });
+        Arc::new(Index::new(max_bytes, kept.collect()))
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-26T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_unused_goes_first_and_the_larger_of_two() {
+        let index = index(4000, &[(1, 1000, 1), (2, 1000, 5), (3, 900, 3), (4, 1100, 3)]);
+        let (room, Evicted(gone)) = index.make_room(500, now()).unwrap();
+        assert_eq!(gone, [digest(2)]);
+        assert_eq!(index.totals(), (3, 3500));
+        let (_second, Evicted(gone)) = index.make_room(1000, now()).unwrap();
+        assert_eq!(gone, [digest(4)]);
+        drop(room);
+        assert_eq!(index.totals(), (2, 2900));
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let index = index(2000, &[(1, 1000, 9), (2, 1000, 1)]);
+        let reading = index.take(&digest(1)).unwrap();
+        let (room, Evicted(gone)) = index.make_room(1000, now()).unwrap();
+        assert_eq!(gone, [digest(2)]);
+        drop(room);
+        assert!(index.make_room(1500, now()).is_none());
+        drop(reading);
+        assert!(index.make_room(2000, now()).is_some());
+        assert!(index.make_room(2001, now()).is_none());
+    }
+
+    #[test]
+    fn a_blob_takes_the_room_that_was_made_for_it() {
+        let index = index(1 << 40, &[]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("blob");
+        std::fs::write(&path, [7; 300]).unwrap();
+        let stamp = Stamp::of(&std::fs::File::open(&path).unwrap()).unwrap();
+        for _ in 0..2 {
+            let (room, _) = index.make_room(500, now()).unwrap();
+            index.insert(room, digest(1), stamp, now());
+            assert_eq!(index.totals(), (1, 300));
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Blobs that come, stay and go, over a source that does what a test tells it to.
+
+use std::{
+    fs,
+    ops::Range,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use super::*;
+
+/// Gives out a blob in pieces, as many as it is let.
+struct Scripted {
+    blob: Bytes,
+    gate: Arc<Semaphore>,
+    /// From where it was asked, each time.
+    asked: Arc<Mutex<Vec<u64>>>,
+    /// After how many bytes each opening breaks off.
+    breaks: Mutex<Vec<u64>>,
+    dropped: Arc<AtomicUsize>,
+}
+
+/// Counts the bodies that are no longer read.
+struct Dropped(Arc<AtomicUsize>);
+
+const PIECE: usize = 10_000;
+
+impl Scripted {
+    fn new(blob: &Bytes) -> Self {
+        Self {
+            blob: blob.clone(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            asked: Arc::default(),
+            breaks: Mutex::default(),
+            dropped: Arc::default(),
+        }
+    }
+
+    /// So many pieces, and no more until it is let.
+    fn held_after(blob: &Bytes, pieces: usize) -> Self {
+        Self { gate: Arc::new(Semaphore::new(pieces)), ..Self::new(blob) }
+    }
+}
+
+impl Source for Scripted {
+    fn place(&self) -> &str {
+        "docker.io/team/app"
+    }
+
+    fn open(&self, from: u64) -> BoxFuture<'static, Result<SourceBody, SourceError>> {
+        self.asked.lock().push(from);
+        let end = {
+            let mut breaks = self.breaks.lock();
+            if breaks.is_empty() { None } else { Some(breaks.remove(0)) }
+        };
+        let rest = self.blob.slice(usize::try_from(from).unwrap()..);
+        let pieces: Vec<Bytes> = rest.chunks(PIECE).map(Bytes::copy_from_slice).collect();
+        let (gate, dropped) = (Arc::clone(&self.gate), Dropped(Arc::clone(&self.dropped)));
+        let mut sent = from;
+        let body = stream::iter(pieces).then(move |piece| {
+            let gate = Arc::clone(&gate);
+            let _alive = &dropped;
+            sent += piece.len() as u64;
+            let broken = end.is_some_and(|end| sent > end);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                if broken { Err(reset()) } else { Ok(Frame::data(piece)) }
+            }
+        });
+        async move { Ok(Box::pin(StreamBody::new(body)) as SourceBody) }.boxed()
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn reset() -> SourceError {
+    SourceError { source: Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)), may_pass: true }
+}
+
+/// A cache with its fetches running.
+struct Scene {
+    cache: BlobCache,
+    directory: tempfile::TempDir,
+    _tasks: JoinSet<()>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::of_size(1 << 30)
+    }
+
+    fn of_size(max_bytes: u64) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), max_bytes)
+    }
+
+    fn open(directory: tempfile::TempDir, max_bytes: u64) -> Self {
+        let (cache, mut fetches) = BlobCache::open(&config(&directory, max_bytes), Clock::system()).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut running = JoinSet::new();
+            while let Some(fetch) = fetches.next().await {
+                running.spawn(fetch);
+            }
+        });
+        Self { cache, directory, _tasks: tasks }
+    }
+
+    /// The same directory under another process.
+    async fn restarted(self) -> Self {
+        let Self { cache, directory, mut _tasks } = self;
+        _tasks.shutdown().await;
+        drop(cache);
+        Self::open(directory, 1 << 30)
+    }
+
+    async fn fetch(&self, blob: &Bytes, source: Scripted) -> ComingBlob {
+        self.cache.fetch(Digest::sha256(blob), blob.len() as u64, Arc::new(source)).await.unwrap()
+    }
+
+    /// Fetches a blob and waits until it is kept.
+    async fn keep(&self, blob: &Bytes) {
+        let coming = self.fetch(blob, Scripted::new(blob)).await;
+        assert_eq!(read(coming.body(0..blob.len() as u64)).await.unwrap(), blob);
+        self.until_kept(blob).await;
+    }
+
+    async fn until_kept(&self, blob: &Bytes) {
+        let kept = async {
+            while self.cache.inner.index.is_gone(&Digest::sha256(blob)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), kept).await.unwrap();
+    }
+
+    async fn cached(&self, blob: &Bytes, range: Range<u64>) -> Result<Bytes, String> {
+        let Some(cached) = self.cache.cached(&Digest::sha256(blob)).await else { return Err("missing".to_owned()) };
+        let body = cached.body(range).await.map_err(|error| error.to_string())?;
+        read(body).await
+    }
+
+    async fn whole(&self, blob: &Bytes) -> Result<Bytes, String> {
+        self.cached(blob, 0..blob.len() as u64).await
+    }
+
+    fn file_of(&self, blob: &Bytes) -> PathBuf {
+        let encoded = Digest::sha256(blob).encoded();
+        self.directory.path().join("blobs/sha256").join(&encoded[..2]).join(encoded)
+    }
+
+    fn partials(&self) -> usize {
+        fs::read_dir(self.directory.path().join("partial")).unwrap().count()
+    }
+}
+
+fn config(directory: &tempfile::TempDir, max_bytes: u64) -> Config {
+    Config { directory: directory.path().to_owned(), max_bytes, reserve_bytes: 0, patience: Duration::from_millis(200) }
+}
+
+/// Bytes that are not alike anywhere, of a number that no piece or buffer divides.
+fn blob(seed: u32, length: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[1]
+        })
+        .collect()
+}
+
+async fn read(body: BlobBody) -> Result<Bytes, String> {
+    body.collect().await.map(|collected| collected.to_bytes()).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_blob_is_fetched_once_for_all_who_want_it_and_then_kept() {
+    let scene = Scene::new();
+    let blob = blob(1, 3_000_017);
+    let source = Scripted::held_after(&blob, 20);
+    let (asked, gate) = (Arc::clone(&source.asked), Arc::clone(&source.gate));
+    let first = scene.fetch(&blob, source).await;
+    let others: Vec<_> = (0..5).map(|_| scene.cache.coming(&Digest::sha256(&blob)).unwrap()).collect();
+    // One reads nothing yet, one has read what there is, and none of them waits for another.
+    let mut eager = first.body(0..blob.len() as u64);
+    let mut received = 0;
+    while received < 20 * PIECE {
+        received += eager.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    }
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    let rest = eager.collect().await.unwrap().to_bytes();
+    assert_eq!(rest, blob.slice(received..));
+    for other in others {
+        assert_eq!(read(other.body(0..blob.len() as u64)).await.unwrap(), blob);
+    }
+    assert_eq!(*asked.lock(), [0]);
+    scene.until_kept(&blob).await;
+    assert_eq!(scene.whole(&blob).await.unwrap(), blob);
+    assert_eq!(scene.cached(&blob, 5..5).await.unwrap(), Bytes::new());
+    assert_eq!(scene.cached(&blob, 700_000..700_003).await.unwrap(), blob.slice(700_000..700_003));
+    assert_eq!(scene.partials(), 0);
+    assert!(scene.cache.coming(&Digest::sha256(&blob)).is_none());
+}
+
+#[tokio::test]
+async fn parts_of_what_is_coming_come_with_it() {
+    let scene = Scene::new();
+    let blob = blob(2, 1_000_003);
+    let coming = scene.fetch(&blob, Scripted::new(&blob)).await;
+    let tail = scene.cache.coming(&Digest::sha256(&blob)).unwrap();
+    assert_eq!(read(coming.body(123..456_789)).await.unwrap(), blob.slice(123..456_789));
+    assert_eq!(read(tail.body(900_000..1_000_003)).await.unwrap(), blob.slice(900_000..));
+}
+
+#[tokio::test]
+async fn other_bytes_than_the_digests_never_arrive_whole_and_are_not_kept() {
+    let scene = Scene::new();
+    let right = blob(3, 100_000);
+    let digest = Digest::sha256(&right);
+    for (wrong, why) in [
+        (blob(4, 100_000), "other bytes"),
+        (right.slice(..99_999), "sent 99999 bytes"),
+        ([&right[..], b"!"].concat().into(), "sent 100001 bytes"),
+    ] {
+        let coming = scene.cache.fetch(digest, 100_000, Arc::new(Scripted::new(&wrong))).await.unwrap();
+        let mut body = coming.body(0..100_000);
+        let mut received = 0;
+        let error = loop {
+            match body.frame().await.unwrap() {
+                Ok(frame) => received += frame.into_data().unwrap().len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(received < 100_000, "{received}");
+        assert!(scene.cache.cached(&digest).await.is_none());
+    }
+    // A failure is nobody's but theirs who waited for it.
+    scene.keep(&right).await;
+    assert_eq!((scene.partials(), scene.cache.inner.index.totals()), (0, (1, 100_000)));
+}
+
+#[tokio::test]
+async fn a_fetch_that_breaks_goes_on_where_it_was() {
+    let scene = Scene::new();
+    let blob = blob(5, 500_000);
+    let source = Scripted { breaks: Mutex::new(vec![120_000, 120_000, 300_000]), ..Scripted::new(&blob) };
+    let asked = Arc::clone(&source.asked);
+    let coming = scene.fetch(&blob, source).await;
+    assert_eq!(read(coming.body(0..500_000)).await.unwrap(), blob);
+    assert_eq!(*asked.lock(), [0, 120_000, 120_000, 300_000]);
+
+    let never = Scripted { breaks: Mutex::new(vec![20_000; 100]), ..Scripted::new(&blob) };
+    let asked = Arc::clone(&never.asked);
+    let other = blob.slice(1..);
+    let coming = scene.cache.fetch(Digest::sha256(&other), 499_999, Arc::new(never)).await.unwrap();
+    assert!(read(coming.body(0..499_999)).await.unwrap_err().contains("connection reset"));
+    assert_eq!(asked.lock().len(), 5);
+}
+
+#[tokio::test]
+async fn the_last_to_leave_ends_the_fetch_unless_little_is_left() {
+    let scene = Scene::new();
+    let small = blob(6, 300_000);
+    let source = Scripted::held_after(&small, 5);
+    let (gate, dropped) = (Arc::clone(&source.gate), Arc::clone(&source.dropped));
+    let coming = scene.fetch(&small, source).await;
+    let staying = scene.cache.coming(&Digest::sha256(&small)).unwrap();
+    drop(coming);
+    drop(staying);
+    gate.add_permits(100);
+    scene.until_kept(&small).await;
+    assert_eq!(scene.whole(&small).await.unwrap(), small);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+
+    // Held up for longer than anybody's patience, it ends.
+    let stuck = blob(7, 300_000);
+    let source = Scripted::held_after(&stuck, 5);
+    let dropped = Arc::clone(&source.dropped);
+    drop(scene.fetch(&stuck, source).await);
+    let ended = async {
+        while dropped.load(Ordering::SeqCst) == 0 || scene.partials() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), ended).await.unwrap();
+    assert_eq!(scene.cache.inner.index.totals(), (1, 300_000));
+}
+
+#[tokio::test]
+async fn what_was_kept_is_found_again_and_believed_once_it_was_read() {
+    let scene = Scene::new();
+    let [good, bad, short, gone] = [8, 9, 10, 11].map(|seed| blob(seed, 600_001));
+    for blob in [&good, &bad, &short, &gone] {
+        scene.keep(blob).await;
+    }
+    fs::write(scene.directory.path().join("partial/7"), b"left over").unwrap();
+    let scene = scene.restarted().await;
+    assert_eq!((scene.partials(), scene.cache.inner.index.totals()), (0, (4, 4 * 600_001)));
+
+    // One byte is another one, the length is what it was.
+    let mut bytes = fs::read(scene.file_of(&bad)).unwrap();
+    bytes[300_000] ^= 1;
+    fs::write(scene.file_of(&bad), bytes).unwrap();
+    fs::File::options().write(true).open(scene.file_of(&short)).unwrap().set_len(600_000).unwrap();
+    fs::remove_file(scene.file_of(&gone)).unwrap();
+
+    assert_eq!(scene.whole(&good).await.unwrap(), good);
+    assert_eq!(scene.cached(&good, 7..9).await.unwrap(), good.slice(7..9));
+    for (blob, why) in [(&bad, "not what it was"), (&short, "missing"), (&gone, "missing")] {
+        assert!(scene.whole(blob).await.unwrap_err().contains(why));
+        assert!(scene.cache.cached(&Digest::sha256(blob)).await.is_none());
+        scene.keep(blob).await;
+        assert_eq!(&scene.whole(blob).await.unwrap(), blob);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_under_us_never_arrives_whole() {
+    let scene = Scene::new();
+    let blob = blob(12, 2_000_000);
+    scene.keep(&blob).await;
+    let change = || {
+        let mut bytes = fs::read(scene.file_of(&blob)).unwrap();
+        bytes[1_999_999] ^= 1;
+        fs::write(scene.file_of(&blob), bytes).unwrap();
+    };
+    let mut body = scene.cache.cached(&Digest::sha256(&blob)).await.unwrap().body(0..2_000_000).await.unwrap();
+    body.frame().await.unwrap().unwrap();
+    change();
+    body.collect().await.unwrap_err();
+    // Nor a part of it, the next time.
+    assert!(scene.cached(&blob, 0..10).await.unwrap_err().contains("not what it was"));
+    scene.keep(&blob).await;
+    // What only looks changed is read, and served.
+    fs::File::open(scene.file_of(&blob)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(scene.whole(&blob).await.unwrap(), blob);
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_much_and_no_more() {
+    let scene = Scene::of_size(1_000_000);
+    let blobs: Vec<_> = (20..30).map(|seed| blob(seed, 300_000)).collect();
+    for blob in &blobs {
+        scene.keep(blob).await;
+        let (_, bytes) = scene.cache.inner.index.totals();
+        assert!(bytes <= 1_000_000, "{bytes}");
+    }
+    assert_eq!(scene.whole(&blobs[9]).await.unwrap(), blobs[9]);
+    assert_eq!(blobs.iter().filter(|blob| scene.file_of(blob).exists()).count(), 3);
+    let large = blob(31, 1_000_001);
+    assert!(scene.cache.fetch(Digest::sha256(&large), 1_000_001, Arc::new(Scripted::new(&large))).await.is_none());
+    assert_eq!(scene.whole(&blobs[9]).await.unwrap(), blobs[9]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_goes_past_the_disk() {
+    let blob = blob(13, 400_000);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blob");
+    // What was written before the disk was full can be read; then every write fails.
+    fs::write(&path, &blob[..]).unwrap();
+    let source = Arc::new(Scripted::new(&blob));
+    let asked = Arc::clone(&source.asked);
+    let fill = Fill::new(Digest::sha256(&blob), 400_000, source, fs::File::open(&path).unwrap());
+    let scene = Scene::new();
+    let coming = ComingBlob { cache: scene.cache.clone(), reading: fill.join() };
+    let wrong = ComingBlob { cache: scene.cache.clone(), reading: fill.join() };
+    assert!(matches!(
+        fill.run(&Background { places: Semaphore::new(0), patience: Duration::ZERO }).await,
+        Err(FillError::Disk { at: 0, .. })
+    ));
+    assert_eq!(read(coming.body(0..400_000)).await.unwrap(), blob);
+    assert_eq!(read(wrong.body(300_000..300_010)).await.unwrap(), blob.slice(300_000..300_010));
+    assert_eq!(*asked.lock(), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_ours_alone_stops_the_start() {
+    let scene = Scene::new();
+    let again = BlobCache::open(&config(&scene.directory, 1), Clock::system());
+    assert!(matches!(again.map(|_| ()), Err(CacheError::InUse { .. })));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = Config { directory: file.path().to_owned(), max_bytes: 1, ..config(&scene.directory, 1) };
+    let error = BlobCache::open(&config, Clock::system()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("cannot use the cache directory"), "{error}");
+}

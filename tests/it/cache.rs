@@ -1,0 +1,309 @@
+//! Blobs that are kept: fetched once, served to whoever may have them, and never a wrong byte.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, StatusCode};
+use sig_repo::{oci::Digest, policy::Level};
+
+use crate::support::{
+    key::Key,
+    mirror::{Answer, CRANE, Mirror, Setup},
+    registry::{Fault, Image, Logged, Registry},
+};
+
+const REPOSITORY: &str = "team/app";
+const OTHER: &str = "other/app";
+
+/// A mirror that audits, over a registry with one image of one layer that a client has the manifest of.
+struct Scene {
+    registry: Registry,
+    mirror: Mirror,
+    layer: Bytes,
+    blob: Digest,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(|setup| setup).await
+    }
+
+    async fn with(setup: impl FnOnce(Setup) -> Setup) -> Self {
+        let (scene, _image) = Self::start(setup).await;
+        scene.manifest(REPOSITORY).await;
+        scene
+    }
+
+    /// With everything enforced, and the image signed.
+    async fn signed(key: &Key) -> Self {
+        let (scene, image) = Self::start(|setup| setup.level(Level::Enforce).trusting("ci", key)).await;
+        scene.mirror.submit(key, "v1", &image.bytes).await;
+        scene.manifest(REPOSITORY).await;
+        scene
+    }
+
+    async fn start(setup: impl FnOnce(Setup) -> Setup) -> (Self, Image) {
+        let registry = Registry::start().await;
+        let layer: Bytes = (0..700_001u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+        let image = registry.push_image(REPOSITORY, Some("v1"), &[&layer]);
+        let mirror = setup(Setup::over(&registry)).start().await;
+        (Self { registry, mirror, blob: Digest::sha256(&layer), layer }, image)
+    }
+
+    /// What a client asks for first: from here on its blobs may leave.
+    async fn manifest(&self, repository: &str) {
+        let answer = self.mirror.get(&format!("/v2/{repository}/manifests/v1"), CRANE).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+
+    fn path(&self, repository: &str) -> String {
+        format!("/v2/{repository}/blobs/{}", self.blob)
+    }
+
+    async fn get(&self) -> Answer {
+        self.get_in(REPOSITORY).await
+    }
+
+    async fn get_in(&self, repository: &str) -> Answer {
+        self.mirror.get(&self.path(repository), CRANE).await
+    }
+
+    async fn is_whole(&self) {
+        let answer = self.get().await;
+        assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, self.layer.len()), "{:?}", answer.headers);
+        assert!(answer.body == self.layer);
+    }
+
+    /// Fetched, written and there for the next.
+    async fn is_kept(&self) {
+        self.is_whole().await;
+        let kept = async {
+            while !self.file().exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), kept).await.unwrap();
+    }
+
+    async fn ask(&self, headers: &[(&str, &str)]) -> Answer {
+        self.mirror.send(Method::GET, &self.path(REPOSITORY), headers, Bytes::new()).await
+    }
+
+    fn file(&self) -> PathBuf {
+        let encoded = self.blob.encoded();
+        self.mirror.data_dir().join("cache/blobs/sha256").join(&encoded[..2]).join(encoded)
+    }
+
+    /// The requests for the blob: method, and whether for a part.
+    fn asked(&self, repository: &str) -> Vec<String> {
+        let path = self.path(repository);
+        let requests = self.registry.requests().into_iter().filter(|request| request.path == path);
+        let range = |request: &Logged| {
+            request.headers.get("range").map(|range| format!(" {}", range.to_str().unwrap())).unwrap_or_default()
+        };
+        requests.map(|request| format!("{}{}", request.method, range(&request))).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_blob_is_fetched_once_however_many_ask_and_however_often() {
+    let scene = Scene::new().await;
+    let answers = join_all((0..20).map(|_| scene.get())).await;
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::OK && answer.body == scene.layer));
+    scene.is_kept().await;
+    for _ in 0..3 {
+        scene.is_whole().await;
+    }
+    let head = scene.mirror.head(&scene.path(REPOSITORY), CRANE).await;
+    assert_eq!((head.status, head.header("content-length")), (StatusCode::OK, Some("700001")));
+    assert_eq!(scene.asked(REPOSITORY), ["GET"]);
+}
+
+#[tokio::test]
+async fn what_is_kept_outlasts_a_restart() {
+    let mut scene = Scene::new().await;
+    scene.is_kept().await;
+    scene.mirror.restart().await;
+    scene.is_whole().await;
+    scene.is_whole().await;
+    assert_eq!(scene.asked(REPOSITORY), ["GET"]);
+}
+
+#[tokio::test]
+async fn without_a_cache_each_goes_to_the_upstream() {
+    let scene = Scene::with(|setup| Setup { cache: false, ..setup }).await;
+    scene.is_whole().await;
+    scene.is_whole().await;
+    assert_eq!(
+        (scene.asked(REPOSITORY), scene.mirror.data_dir().join("cache").exists()),
+        (vec!["GET".to_owned(); 2], false)
+    );
+}
+
+#[tokio::test]
+async fn pitfall_49_what_one_repository_cached_is_served_in_another_only_where_that_has_it_too() {
+    let scene = Scene::new().await;
+    scene.is_kept().await;
+    // Its manifest names the layer; whether it may be had there only its own registry can say.
+    scene.registry.push_image(OTHER, Some("v1"), &[&scene.layer]);
+    scene.manifest(OTHER).await;
+    scene.registry.fault(&scene.path(OTHER), Fault::status(404));
+    let answer = scene.get_in(OTHER).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
+    scene.registry.fault(&scene.path(OTHER), Fault::status(403));
+    assert!(!scene.get_in(OTHER).await.status.is_success());
+    scene.registry.heal();
+    let answer = scene.get_in(OTHER).await;
+    assert!(answer.status == StatusCode::OK && answer.body == scene.layer);
+    assert_eq!(scene.asked(OTHER), ["HEAD", "HEAD", "HEAD"]);
+    // Once is enough for an hour.
+    assert_eq!(scene.get_in(OTHER).await.status, StatusCode::OK);
+    assert_eq!(scene.asked(OTHER).len(), 3);
+}
+
+#[tokio::test]
+async fn pitfall_33_what_may_no_longer_be_had_is_no_longer_served() {
+    for status in [401, 403, 404] {
+        let scene = Scene::new().await;
+        scene.is_kept().await;
+        scene.registry.fault("/v2/", Fault::status(status));
+        scene.is_whole().await;
+        scene.mirror.clock.advance(Duration::from_secs(3601));
+        let answer = scene.get().await;
+        assert!(!answer.status.is_success(), "{status}: {answer:?}");
+        // Nor when nobody can be asked any more.
+        scene.registry.fault("/v2/", Fault::status(500));
+        assert!(!scene.get().await.status.is_success(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_is_not_noticed_for_a_day() {
+    let scene = Scene::new().await;
+    scene.is_kept().await;
+    for fault in [Fault::status(500), Fault::status(429), Fault::status(402), Fault::Reset] {
+        scene.registry.fault("/v2/", fault);
+        scene.mirror.clock.advance(Duration::from_secs(2 * 3600));
+        let answer = scene.get().await;
+        assert!(answer.status == StatusCode::OK && answer.body == scene.layer);
+        let warning = answer.header("warning").unwrap();
+        assert!(warning.starts_with("299 - \"sig-repo: served from the cache: the upstream"), "{warning}");
+    }
+    scene.mirror.clock.advance(Duration::from_secs(24 * 3600));
+    assert!(!scene.get().await.status.is_success());
+    scene.registry.heal();
+    scene.is_whole().await;
+    assert_eq!(scene.asked(REPOSITORY).iter().filter(|asked| *asked == "GET").count(), 1);
+}
+
+#[tokio::test]
+async fn parts_come_from_what_is_kept() {
+    let scene = Scene::new().await;
+    scene.is_kept().await;
+    for (range, stated, part) in [
+        ("bytes=0-0", "bytes 0-0/700001", 0..1),
+        ("bytes=650000-", "bytes 650000-700000/700001", 650_000..700_001),
+        ("bytes=-10", "bytes 699991-700000/700001", 699_991..700_001),
+        ("bytes=5-999999999", "bytes 5-700000/700001", 5..700_001),
+    ] {
+        let answer = scene.ask(&[("range", range)]).await;
+        assert_eq!((answer.status, answer.header("content-range")), (StatusCode::PARTIAL_CONTENT, Some(stated)));
+        assert_eq!(answer.header("content-length"), Some(part.len().to_string().as_str()));
+        assert!(answer.body == scene.layer.slice(part), "{range}");
+    }
+    for range in ["bytes=700001-", "bytes=-0", "bytes=999999999-9999999999"] {
+        let answer = scene.ask(&[("range", range)]).await;
+        assert_eq!(
+            (answer.status, answer.header("content-range")),
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some("bytes */700001"))
+        );
+    }
+    for range in ["bytes=5-2", "bytes=0-1,4-5", "items=0-1", "bytes=a-b", "bytes=-"] {
+        let answer = scene.ask(&[("range", range)]).await;
+        assert!(answer.status == StatusCode::OK && answer.body == scene.layer, "{range}");
+    }
+    let etag = format!("\"{}\"", scene.blob);
+    let part = scene.ask(&[("range", "bytes=0-9"), ("if-range", &etag)]).await;
+    assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
+    let whole = scene.ask(&[("range", "bytes=0-9"), ("if-range", "\"another\"")]).await;
+    assert_eq!(whole.status, StatusCode::OK);
+    for known in [etag.as_str(), "*", &format!("\"x\", W/{etag}")] {
+        let answer = scene.ask(&[("if-none-match", known)]).await;
+        assert_eq!(
+            (answer.status, answer.body.len(), answer.header("etag")),
+            (StatusCode::NOT_MODIFIED, 0, Some(etag.as_str()))
+        );
+    }
+    assert_eq!(scene.ask(&[("if-none-match", "\"another\"")]).await.status, StatusCode::OK);
+    assert_eq!(scene.asked(REPOSITORY), ["GET"]);
+}
+
+#[tokio::test]
+async fn what_the_disk_has_altered_is_fetched_again() {
+    type Spoil = fn(&PathBuf);
+    let spoils: [(&str, Spoil); 4] = [
+        ("altered", |file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[350_000] ^= 0x10;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("cut", |file| fs::File::options().write(true).open(file).unwrap().set_len(10).unwrap()),
+        ("gone", |file| fs::remove_file(file).unwrap()),
+        ("a directory", |file| {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }),
+    ];
+    for (how, spoil) in spoils {
+        for restarted in [false, true] {
+            let mut scene = Scene::new().await;
+            scene.is_kept().await;
+            spoil(&scene.file());
+            if restarted {
+                scene.mirror.restart().await;
+            }
+            // At worst the answer breaks off; what arrives whole is right.
+            if let Some(answer) = scene.mirror.try_get(&scene.path(REPOSITORY), CRANE).await {
+                assert!(answer.body == scene.layer, "{how}");
+            }
+            scene.is_whole().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_the_blob_is_never_kept() {
+    let scene = Scene::new().await;
+    let path = scene.path(REPOSITORY);
+    for fault in [Fault::WrongBytes, Fault::Cut, Fault::LongBody, Fault::EndlessBody, Fault::Reset, Fault::status(500)]
+    {
+        scene.registry.fault(&path, fault.clone());
+        if let Some(answer) = scene.mirror.try_get(&path, CRANE).await {
+            assert!(!answer.status.is_success(), "{fault:?}: {} {}", answer.status, answer.body.len());
+        }
+        assert!(!scene.file().exists(), "{fault:?}");
+        scene.registry.heal();
+    }
+    scene.is_kept().await;
+}
+
+#[tokio::test]
+async fn pitfall_13_a_hit_and_a_miss_meet_the_same_gate() {
+    let key = Key::generate();
+    let scene = Scene::signed(&key).await;
+    scene.is_kept().await;
+    let unsigned = scene.registry.push_image(REPOSITORY, Some("v2"), &[b"never to leave"]);
+    let refused = scene.mirror.get(&format!("/v2/{REPOSITORY}/manifests/v2"), CRANE).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    let layer = format!("/v2/{REPOSITORY}/blobs/{}", unsigned.children[1]);
+    assert!(!scene.mirror.get(&layer, CRANE).await.status.is_success());
+    assert!(!scene.registry.requests().iter().any(|request| request.path == layer));
+    // What lies here is as closed once nobody vouches for it any more.
+    fs::remove_file(scene.mirror.trust_dir().join("ci.pub")).unwrap();
+    scene.mirror.until(&format!("/v2/{REPOSITORY}/manifests/v1"), 403).await;
+    assert!(!scene.get().await.status.is_success());
+    assert!(!scene.mirror.head(&scene.path(REPOSITORY), CRANE).await.status.is_success());
+    assert_eq!(scene.ask(&[("range", "bytes=0-9")]).await.status, scene.get().await.status);
+    assert_eq!(scene.asked(REPOSITORY), ["GET"]);
+}

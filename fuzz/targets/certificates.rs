@@ -58,19 +58,19 @@ impl Target for Certificates {
         let Some(leaf) = chain.first() else { return };
         // The signature that a certificate may belong to is the one that its own length chooses.
         let bundle = &self.bundles[self.nearest(leaf, &self.bundles, |bundle| leaf_of(bundle))];
-        if let Some(envelope) = bounded(|| with(bundle, IN_BUNDLE, json!(fixtures::encoded(leaf)))) {
+        if let Some(envelope) = bounded(input, || with(bundle, IN_BUNDLE, json!(fixtures::encoded(leaf)))) {
             self.sigstore.judge(&envelope);
         }
         let jws = &self.envelopes[self.nearest(leaf, &self.envelopes, |jws| chain_of(jws).remove(0))];
         let texts: Vec<_> = chain.iter().map(|der| fixtures::encoded(der)).collect();
-        if let Some(envelope) = bounded(|| with(jws, IN_JWS, json!(texts))) {
+        if let Some(envelope) = bounded(input, || with(jws, IN_JWS, json!(texts))) {
             self.notation.judge(&envelope);
         }
         let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", fixtures::encoded(leaf));
         for file in [input, pem.as_bytes()] {
             let files = [("truststore/x509/ca/a/a.crt", file)];
             let policy = roots::notation_policy("strict", &["ca:a"], json!(["*"]));
-            bounded(|| {
+            bounded(input, || {
                 NotationFiles::read(files.into_iter().chain([("trustpolicy.json", &policy[..])])).problems.len()
             });
         }

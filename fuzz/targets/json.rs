@@ -41,7 +41,7 @@ impl Target for Json {
 
     fn run(&self, input: &[u8]) {
         let ordinary: Option<Value> = serde_json::from_slice(input).ok();
-        if let Ok(strict) = bounded(|| trust::fuzzing::strict_json(input)) {
+        if let Ok(strict) = bounded(input, || trust::fuzzing::strict_json(input)) {
             let ordinary = ordinary.as_ref().expect("what is strict is JSON");
             assert_eq!(strict, seen_strictly(ordinary));
         }

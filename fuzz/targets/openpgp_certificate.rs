@@ -50,7 +50,7 @@ impl Target for Certificate {
             assert_eq!((again[0].id(), again[0].fingerprint()), (key.id(), key.fingerprint()));
             assert!(key.next_change(self.now).is_none_or(|change| change > self.now));
         }
-        for signer in bounded(|| self.verified_by(input)) {
+        for signer in bounded(input, || self.verified_by(input)) {
             assert!(self.known.contains(&signer), "a signature of nobody's");
         }
     }

@@ -31,7 +31,7 @@ impl Target for Message {
     }
 
     fn run(&self, input: &[u8]) {
-        let Some(envelope) = bounded(|| envelope(input)) else { return };
+        let Some(envelope) = bounded(input, || envelope(input)) else { return };
         let is_verified = self.judge.judge(&envelope);
         assert!(envelope.names_image().is_some() || !is_verified, "verified, and for no image");
     }

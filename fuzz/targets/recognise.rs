@@ -25,9 +25,9 @@ impl Target for Recognise {
 
     fn run(&self, input: &[u8]) {
         let none = Annotations::new();
-        let recognised = bounded(|| Envelope::recognise(input, None, &none));
+        let recognised = bounded(input, || Envelope::recognise(input, None, &none));
         for format in Format::ALL {
-            drop(bounded(|| Envelope::parse(format, input, None, &none)));
+            drop(bounded(input, || Envelope::parse(format, input, None, &none)));
             assert_eq!(format.as_str().parse(), Ok(format));
         }
         let envelope = match recognised {

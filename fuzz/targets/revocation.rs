@@ -37,11 +37,11 @@ impl Target for Revocation {
     }
 
     fn run(&self, input: &[u8]) {
-        drop(bounded(|| self.check.delta_urls(input)));
+        drop(bounded(input, || self.check.delta_urls(input)));
         for answer in [
-            bounded(|| self.check.ocsp_status(input, self.now)),
-            bounded(|| self.check.crl_status(input, None, self.now)),
-            bounded(|| self.check.crl_status(&self.good_list(), Some(input), self.now)),
+            bounded(input, || self.check.ocsp_status(input, self.now)),
+            bounded(input, || self.check.crl_status(input, None, self.now)),
+            bounded(input, || self.check.crl_status(&self.good_list(), Some(input), self.now)),
         ] {
             assert!(answer.as_ref().map_or(true, |status| self.known.contains(status)), "forged: {answer:?}");
         }

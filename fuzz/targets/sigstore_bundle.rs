@@ -26,7 +26,7 @@ impl Target for SigstoreBundle {
     }
 
     fn run(&self, input: &[u8]) {
-        if let Some(envelope) = bounded(|| envelope(input)) {
+        if let Some(envelope) = bounded(input, || envelope(input)) {
             self.judge.judge(&envelope);
         }
     }

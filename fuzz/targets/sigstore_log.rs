@@ -34,7 +34,7 @@ impl Target for Log {
         // The signature that the entry may be about: the one whose entry is most like it.
         let alike = |bundle: &&Value| entry_of(bundle).iter().zip(input).filter(|(one, other)| one == other).count();
         let bundle = self.bundles.iter().max_by_key(alike).expect("there are bundles");
-        if let Some(envelope) = bounded(|| with(bundle, input)) {
+        if let Some(envelope) = bounded(input, || with(bundle, input)) {
             self.judge.judge(&envelope);
         }
     }

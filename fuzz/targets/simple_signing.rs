@@ -37,7 +37,7 @@ impl Target for SimpleSigning {
     }
 
     fn run(&self, input: &[u8]) {
-        if let Some(envelope) = bounded(|| envelope(input)) {
+        if let Some(envelope) = bounded(input, || envelope(input)) {
             self.judge.judge(&envelope);
         }
     }

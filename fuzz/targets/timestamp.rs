@@ -34,10 +34,10 @@ impl Target for Timestamp {
     }
 
     fn run(&self, input: &[u8]) {
-        if let Some(envelope) = bounded(|| with(&self.bundle, IN_BUNDLE, input)) {
+        if let Some(envelope) = bounded(input, || with(&self.bundle, IN_BUNDLE, input)) {
             self.sigstore.judge(&envelope);
         }
-        if let Some(envelope) = bounded(|| with(&self.jws, IN_JWS, input)) {
+        if let Some(envelope) = bounded(input, || with(&self.jws, IN_JWS, input)) {
             self.notation.judge(&envelope);
         }
     }

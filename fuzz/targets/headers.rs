@@ -1,20 +1,27 @@
-//! Headers of an upstream's answer: the challenge, the link to the next page, where a redirect leads, how long
-//! to wait.
+//! Headers of an upstream's answer (the challenge, the link to the next page, where a redirect leads, how long to
+//! wait), and of a request: credentials, and for whom a proxy says that it asks.
 //!
-//! Each line of an input is tried as each of them, and all lines together.
+//! Each line of an input, of the first eight, is tried as each of them, and all lines together.
 
 #![no_main]
 
-use http::{HeaderMap, HeaderValue, header};
-use sig_repo::upstream::fuzzing;
-use sig_repo_fuzz::{Target, bounded};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-struct Headers;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sig_repo::{
+    access::BasicAuth,
+    telemetry::{Peer, TrustedProxies},
+    upstream::fuzzing,
+};
+use sig_repo_fuzz::{Target, bounded};
+
+struct Headers {
+    account: BasicAuth,
+}
 
 impl Target for Headers {
     fn new() -> Self {
-        Self
+        Self { account: BasicAuth::new("admin", "secure-pass").expect("there is randomness") }
     }
 
     fn seeds() -> Vec<Vec<u8>> {
@@ -28,6 +35,8 @@ impl Target for Headers {
             "http://user:password@127.0.0.1/",
             "Mon, 20 May 2024 10:31:00 GMT",
             "120",
+            "Basic YWRtaW46c2VjdXJlLXBhc3M=",
+            "10.0.0.1, 192.0.2.7:443, [2001:db8::1]:443, ::ffff:127.0.0.2",
         ]
         .map(|line| line.as_bytes().to_vec())
         .to_vec()
@@ -35,15 +44,36 @@ impl Target for Headers {
 
     fn run(&self, input: &[u8]) {
         let values: Vec<_> =
-            input.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+            input.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).take(8).collect();
         is_read(&values);
         values.iter().for_each(|value| is_read(std::slice::from_ref(value)));
+        self.is_asked(&values);
     }
 }
 
+impl Headers {
+    fn is_asked(&self, values: &[HeaderValue]) {
+        let credentials = headers(values, header::AUTHORIZATION);
+        if self.account.account(&credentials).is_some() {
+            let value = values[0].to_str().expect("it was read");
+            assert!(values.len() == 1 && value.trim_end().ends_with("YWRtaW46c2VjdXJlLXBhc3M="), "{value}");
+        }
+        let forwarded = headers(values, HeaderName::from_static("x-forwarded-for"));
+        let socket = SocketAddr::from(([127, 0, 0, 1], 999));
+        let direct = Peer::resolve(socket, &forwarded, &TrustedProxies::default());
+        assert_eq!(direct.client, socket.ip(), "nobody is trusted");
+        let trusted = TrustedProxies::new(["127.0.0.0/8".parse().expect("a network")]);
+        let client = Peer::resolve(socket, &forwarded, &trusted).client;
+        assert_eq!(client, client.to_canonical());
+    }
+}
+
+fn headers(values: &[HeaderValue], name: HeaderName) -> HeaderMap {
+    values.iter().map(|value| (name.clone(), value.clone())).collect()
+}
+
 fn is_read(values: &[HeaderValue]) {
-    let headers =
-        |name: header::HeaderName| values.iter().map(|value| (name.clone(), value.clone())).collect::<HeaderMap>();
+    let headers = |name| headers(values, name);
     if let Ok(texts) = bounded(&[], || fuzzing::challenge(&headers(header::WWW_AUTHENTICATE))) {
         // Nothing of them but what stood there.
         let stood: String = values.iter().filter_map(|value| value.to_str().ok()).collect::<String>().replace('\\', "");

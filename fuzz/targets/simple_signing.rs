@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use sig_repo::trust::{Annotations, EVIDENCE_ANNOTATIONS, Envelope};
+use sig_repo::trust::{Annotations, EVIDENCE_ANNOTATIONS, Envelope, Format};
 use sig_repo_fuzz::{Judge, Target, bounded, fixtures, roots};
 
 struct SimpleSigning {
@@ -53,7 +53,7 @@ fn envelope(input: &[u8]) -> Option<Envelope> {
             annotations.insert(name.to_owned(), str::from_utf8(value).ok()?.to_owned());
         }
     }
-    Envelope::recognise(signature, payload, &annotations).ok()
+    Envelope::parse(Format::Raw, signature, payload, &annotations).ok()
 }
 
 sig_repo_fuzz::target!(SimpleSigning);

@@ -4,6 +4,7 @@ mod envelopes;
 mod maker;
 mod policies;
 mod revocation;
+mod services;
 mod timestamps;
 mod verification;
 

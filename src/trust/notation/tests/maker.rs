@@ -82,8 +82,14 @@ impl Maker {
             revoked_certs: vec![revoked],
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let (params, key) = self.issuer.as_ref().unwrap();
+        let (params, key) = self.issuer();
         list.signed_by(&Issuer::from_params(params, key)).unwrap().der().to_vec()
+    }
+
+    /// Who issued the signer's certificate.
+    pub(super) fn issuer(&self) -> (&CertificateParams, &KeyPair) {
+        let (params, key) = self.issuer.as_ref().expect("somebody else issued it");
+        (params, key)
     }
 
     pub(super) fn chain(&self) -> &[Vec<u8>] {

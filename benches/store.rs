@@ -122,6 +122,7 @@ fn submission(n: usize, tag_type: Option<TagType>) -> Submission {
         signer: Some("ci".into()),
         metadata: BTreeMap::from([("git_commit".into(), "a1b2c3d".into())]),
         expires_at: None,
+        first_seen: None,
         granted: true,
         identities: vec![Identity(digest.as_bytes().try_into().unwrap())],
         submitted_by: "192.0.2.1".into(),

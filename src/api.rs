@@ -4,6 +4,7 @@
 //! `pull::Judge`, what is kept of `store`; nothing of policy or trust is decided here, and nothing of
 //! `/v2` is served.
 
+mod archive;
 mod audit;
 mod body;
 mod cursor;
@@ -40,6 +41,7 @@ use crate::{
 
 use self::problem::{Problem, ProblemKind, quoted};
 
+pub use self::archive::{Archive, ArchivedSignature};
 pub use self::audit::EventList;
 pub use self::openapi::document as openapi_document;
 pub use self::problem::Problem as ApiProblem;
@@ -80,6 +82,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/tags", get(tags::list))
         .route("/api/v1/signers", get(signers::list).post(signers::add))
         .route("/api/v1/signers/{id}", delete(signers::revoke))
+        .route("/api/v1/archive", get(archive::list))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(no_such_path)

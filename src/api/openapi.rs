@@ -8,7 +8,7 @@ use utoipa::{
 };
 
 use super::{
-    audit,
+    archive, audit,
     problem::{Problem, ProblemKind},
     signatures, signers, tags,
 };
@@ -32,6 +32,7 @@ pub fn document() -> Result<String, serde_json::Error> {
         signatures::list,
         signatures::withdraw,
         tags::list,
+        archive::list,
         signers::list,
         signers::add,
         signers::revoke,

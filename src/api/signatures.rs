@@ -63,7 +63,7 @@ pub struct SignatureList {
         (status = 200, description = "It was there already; nothing changed", body = SignatureRecord),
         (status = 400, description = "`malformed-body`, `invalid-field`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`not-authenticated`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`auth-required`: a promotion with authentication off", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`auth-required`: a promotion, or `first_seen`, with authentication off", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "`body-timeout`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`withdrawn`, `expired`, `too-many-unverified`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
@@ -81,18 +81,25 @@ pub(super) async fn submit(
     let new = NewSignature::parse(&body, &api.config.canonical)?;
     let signed = new.signed();
     let format = recognised(&signed)?;
+    if let Some(first_seen) = new.first_seen {
+        api.require_auth("saying when a signature was first seen")?;
+        if first_seen > api.clock.now() {
+            return Err(Problem::field("first_seen", "is in the future"));
+        }
+    }
     let new = NewRecord {
+        of_digest: new.is_of_digest(),
         digest: new.image_digest,
         repository: new.repository,
         tag: new.tag,
         tag_type: new.tag_type,
         environment: new.environment,
-        of_digest: false,
         format,
         signed,
         signer: new.signer,
         metadata: new.metadata,
         expires_at: new.expires_at,
+        first_seen: new.first_seen,
     };
     let (record, created) = api.puller.submit(new, &who, api.config.auth.is_some()).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };

@@ -377,6 +377,7 @@ fn signatures(push: &Push, subject: &Digest, blobs: &[(Digest, Bytes)]) -> Resul
             signer: None,
             metadata: BTreeMap::new(),
             expires_at: None,
+            first_seen: None,
         });
     }
     Ok(signatures)

@@ -90,6 +90,7 @@ impl Puller {
             signer: None,
             metadata: BTreeMap::new(),
             expires_at: None,
+            first_seen: None,
         };
         self.submit(new, &who(asker), may_promote).await?;
         Ok(())

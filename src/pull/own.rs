@@ -1,10 +1,10 @@
 //! What we have about an image beside its upstream, put together with what that has: artifacts that were
 //! pushed here, and those that are made of records.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
-    oci::{ArtifactTag, Descriptor, Digest, Manifest, Repository, Tag},
+    oci::{ArtifactTag, Descriptor, Digest, Manifest, ManifestKind, Repository, Tag},
     upstream::Upstream,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Own {
     pushed: Option<Arc<Manifest>>,
     /// What was pushed as referring to the image.
     referring: Vec<Descriptor>,
+    /// The layers of that: what is made of the same signature is not listed beside it.
+    pushed_layers: BTreeSet<Digest>,
 }
 
 impl Own {
@@ -49,7 +51,10 @@ impl Own {
 
     /// All that refers to the image, as a list names it.
     pub(super) fn referrers(&self) -> Vec<Descriptor> {
-        let made = self.published.referrers.iter().map(|artifact| listed(&artifact.manifest));
+        let is_pushed =
+            |artifact: &&Artifact| layers(&artifact.manifest).any(|layer| self.pushed_layers.contains(&layer));
+        let made = self.published.referrers.iter().filter(|artifact| !is_pushed(artifact));
+        let made = made.map(|artifact| listed(&artifact.manifest));
         self.referring.iter().cloned().chain(made).collect()
     }
 
@@ -72,8 +77,11 @@ impl Puller {
             pushed = self.store.artifact_tagged(repository, &tag)?.as_ref().and_then(readable).map(Arc::new);
         }
         let referring = self.store.artifacts_of(repository, subject)?;
-        let referring = referring.iter().filter_map(readable).map(|manifest| listed(&manifest)).collect();
-        Ok(Own { published: self.published(upstream, repository, subject, asker).await?, pushed, referring })
+        let referring: Vec<Manifest> = referring.iter().filter_map(readable).collect();
+        let pushed_layers = referring.iter().flat_map(layers).collect();
+        let referring = referring.iter().map(listed).collect();
+        let published = self.published(upstream, repository, subject, asker).await?;
+        Ok(Own { published, pushed, referring, pushed_layers })
     }
 
     async fn published(
@@ -158,6 +166,14 @@ impl Puller {
         let theirs = self.theirs(upstream, repository, &kind.tag(subject)?, asker).await.ok()?;
         own.beside(kind, theirs.as_deref())
     }
+}
+
+fn layers(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    let layers = match &manifest.kind {
+        ManifestKind::Image { layers, .. } => layers.as_slice(),
+        ManifestKind::Index { .. } => &[],
+    };
+    layers.iter().map(|layer| layer.digest)
 }
 
 impl Kind {

@@ -192,9 +192,7 @@ impl Published {
         let mut layers: Vec<_> = records.iter().filter_map(Layer::of).collect();
         layers.sort_by(|one, other| Layer::key(&one.descriptor).cmp(&Layer::key(&other.descriptor)));
         layers.dedup_by(|one, other| Layer::key(&one.descriptor) == Layer::key(&other.descriptor));
-        // What was pushed as an artifact of its own is listed as that.
-        let submitted = records.iter().filter(|record| !record.of_digest);
-        let mut referrers: Vec<_> = submitted.filter_map(|record| Artifact::referring(record, subject)).collect();
+        let mut referrers: Vec<_> = records.iter().filter_map(|record| Artifact::referring(record, subject)).collect();
         referrers.sort_by_key(|artifact| artifact.manifest.digest);
         referrers.dedup_by_key(|artifact| artifact.manifest.digest);
         Self { layers, referrers }

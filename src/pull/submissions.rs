@@ -32,6 +32,8 @@ pub struct NewRecord {
     pub signer: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub expires_at: Option<Timestamp>,
+    /// When it was met elsewhere; whoever says so may.
+    pub first_seen: Option<Timestamp>,
 }
 
 /// Why a signature did not become a record.
@@ -90,6 +92,7 @@ impl Puller {
             signer: new.signer,
             metadata: new.metadata,
             expires_at: new.expires_at,
+            first_seen: new.first_seen,
             // Whoever may submit at all has the one role there is, and with authentication off everybody has it.
             granted: true,
             identities,

@@ -97,6 +97,8 @@ pub struct Submission {
     pub signer: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub expires_at: Option<Timestamp>,
+    /// When it was met elsewhere, where somebody may say that; it makes a life no longer.
+    pub first_seen: Option<Timestamp>,
     pub granted: bool,
     /// At least one; all of them name this one signature and are linked for ever.
     pub identities: Vec<Identity>,

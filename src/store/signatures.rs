@@ -107,6 +107,42 @@ impl Store {
         })
     }
 
+    /// Records in the order in which they were made, from behind one of them, of those that are wanted; and where to
+    /// go on. A part may be empty, and more may come behind it.
+    pub fn archive_page(
+        &self,
+        digest: Option<&Digest>,
+        after: Option<&RecordId>,
+        limit: usize,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<(Vec<Record>, Option<RecordId>), StoreError> {
+        let after = after.map(|id| RecordKey::of(id).ok_or(StoreError::Cursor)).transpose()?;
+        if let Some(digest) = digest {
+            let after = after.map(|key| Key::default().digest(digest).record(key));
+            let Page { mut items, next } = self.records_page(digest, after.as_ref().map(Key::as_bytes), limit)?;
+            items.retain(wanted);
+            return Ok((items, next.and_then(|row| RecordKey::at_end_of(&row)).map(RecordId::from)));
+        }
+        self.inner.records.read(|transaction| {
+            let records = transaction.open_table(RECORDS)?;
+            let start = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.0.as_slice()));
+            let (mut items, mut last, mut bytes_left) = (Vec::new(), None, PAGE_BYTES_MAX);
+            for row in records.range::<&[u8]>((start, Bound::Unbounded))? {
+                if items.len() >= limit || bytes_left == 0 {
+                    return Ok((items, last));
+                }
+                let (key, row) = row?;
+                bytes_left = bytes_left.saturating_sub(row.value().len());
+                last = RecordKey::at_end_of(key.value()).map(RecordId::from);
+                let record = decode(TABLE, row.value())?;
+                if wanted(&record) {
+                    items.push(record);
+                }
+            }
+            Ok((items, None))
+        })
+    }
+
     /// Records in order of type, environment and tag; `None` is no filter.
     pub fn tags_page(
         &self,
@@ -178,17 +214,19 @@ fn submit(
     now: Timestamp,
 ) -> Result<Done<Submitted>, StoreError> {
     let mut tables = RecordTables::open(transaction)?;
-    let group = Group::gather(&tables.identities, &submission.identities)?;
+    let seen = submission.first_seen.map_or(now, |seen| seen.min(now));
+    let mut group = match Group::gather(&tables.identities, &submission.identities)? {
+        Some(group) => group,
+        None => Group::new(&submission.identities, seen)?,
+    };
+    if submission.first_seen.is_some() && seen < group.known.first_seen {
+        group.known_mut().first_seen = seen;
+    }
     let mut touched = Touched::default();
     touched.add(submission.digest);
-    let verdict = group.as_ref().map_or(Verdict::New, |group| group.known.judge(submission, rules, now));
-    let refused = match verdict {
+    let refused = match group.known.judge(submission, rules, now) {
         Verdict::New if !rules.verified && tables.unverified_of(submission)? >= UNVERIFIED_MAX => Submitted::TooMany,
         Verdict::New => {
-            let group = match group {
-                Some(group) => group,
-                None => Group::new(&submission.identities, now)?,
-            };
             let key = RecordKey::new(now, next_number(transaction)?);
             let record = tables.create(key, submission, rules, group, now, &mut touched)?;
             return Ok(Done::changed(Submitted::Created(record), touched));
@@ -199,20 +237,18 @@ fn submit(
         Verdict::PromotionRefused => Submitted::PromotionRefused,
         Verdict::TooMany => Submitted::TooMany,
     };
-    // Other names of a known signature are learnt even from a submission that is refused: withdrawn
-    // under one name is withdrawn under all.
-    match group {
-        Some(mut group) if group.changed() && refused != Submitted::TooMany => {
-            tables.align(&mut group, &mut touched)?;
-            group.write(&mut tables.identities)?;
-            let answer = match refused {
-                Submitted::Existing(record) => Submitted::Existing(tables.load(&record.id)?),
-                other => other,
-            };
-            Ok(Done::changed(answer, touched))
-        }
-        _ => Ok(Done::unchanged(refused)),
+    // Other names of a known signature, and its age, are learnt even from a submission that is refused:
+    // withdrawn under one name is withdrawn under all.
+    if !group.changed() || refused == Submitted::TooMany {
+        return Ok(Done::unchanged(refused));
     }
+    tables.align(&mut group, &mut touched)?;
+    group.write(&mut tables.identities)?;
+    let answer = match refused {
+        Submitted::Existing(record) => Submitted::Existing(tables.load(&record.id)?),
+        other => other,
+    };
+    Ok(Done::changed(answer, touched))
 }
 
 fn withdraw(

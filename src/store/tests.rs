@@ -108,6 +108,7 @@ pub(super) fn submission(name: &str, tag: &str) -> Submission {
         signer: Some("ci".into()),
         metadata: BTreeMap::from([("git_commit".into(), "a1b2c3d".into())]),
         expires_at: None,
+        first_seen: None,
         granted: true,
         identities: vec![identity(name)],
         submitted_by: "192.0.2.1".into(),

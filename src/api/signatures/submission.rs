@@ -23,7 +23,8 @@ pub struct NewSignature {
     /// The digest of the image's manifest or index.
     #[schema(value_type = String, example = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     pub image_digest: Digest,
-    /// The tag that the signature is for.
+    /// The tag that the signature is for. Where it is the image's own, as in `sha256-<hex>.sig`, the signature is for
+    /// the digest whatever its tag, as one found beside the image is.
     #[schema(value_type = String, example = "preview-v1.2.3-rc1")]
     pub tag: Tag,
     /// Left out, the first word of the tag decides; it may not contradict that word.
@@ -62,6 +63,9 @@ pub struct NewSignature {
     /// Ends the signature at a time of its own (RFC 3339).
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
+    /// When it was met elsewhere (RFC 3339), as an archive says; needs authentication. It makes no life longer.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_seen: Option<Timestamp>,
 }
 
 /// Of a signature and of a payload, decoded.
@@ -90,6 +94,7 @@ const FIELDS: &[&str] = &[
     "repository",
     "environment",
     "expires_at",
+    "first_seen",
 ];
 
 impl NewSignature {
@@ -105,6 +110,11 @@ impl NewSignature {
         }
     }
 
+    /// Whether it is for the digest, and not for one tag.
+    pub(super) fn is_of_digest(&self) -> bool {
+        names_digest(&self.tag, &self.image_digest)
+    }
+
     /// Reads a body; the repository is meant under `canonical` where it names no registry.
     pub(super) fn parse(body: &[u8], canonical: &RegistryName) -> Result<Self, Problem> {
         let mut fields = Fields::parse(body, FIELDS)?;
@@ -116,6 +126,16 @@ impl NewSignature {
             && said != stated
         {
             let detail = format!("is {said}, but the tag {tag} says {stated} by its first word");
+            return Err(Problem::about(ProblemKind::TagTypeContradiction, "tag_type", detail));
+        }
+        if let Some(artifact) = tag.artifact()
+            && artifact.subject != image_digest
+        {
+            let detail = format!("{tag} is a name for what belongs to {}, not to image_digest", artifact.subject);
+            return Err(Problem::field("tag", detail));
+        }
+        if tag_type.is_some() && names_digest(&tag, &image_digest) {
+            let detail = format!("the tag {tag} stands for every tag of the image, and has no type");
             return Err(Problem::about(ProblemKind::TagTypeContradiction, "tag_type", detail));
         }
         let signature = fields.required("signature", "a signature in base64")?;
@@ -141,8 +161,14 @@ impl NewSignature {
             repository: repository.transpose()?,
             environment: fields.string("environment")?.map(environment_field).transpose()?,
             expires_at: fields.string("expires_at")?.map(|text| time("expires_at", &text)).transpose()?,
+            first_seen: fields.string("first_seen")?.map(|text| time("first_seen", &text)).transpose()?,
         })
     }
+}
+
+/// Whether a tag is the name under which registries keep what belongs to a digest.
+fn names_digest(tag: &Tag, digest: &Digest) -> bool {
+    tag.artifact().is_some_and(|artifact| artifact.subject == *digest) || *tag == Tag::fallback(digest)
 }
 
 /// What stands beside a signature.

@@ -1,6 +1,7 @@
 //! The only place where the parts meet: they are built here, their background work is started here,
 //! and here is the order in which they end.
 
+mod client;
 mod explain;
 mod process;
 mod service;
@@ -29,6 +30,7 @@ use crate::{
     upstream::{self, RevocationServices, UpstreamSetupError, Upstreams},
 };
 
+pub use self::client::{TagsAnswer, Upstream, UpstreamConfig, UpstreamError, client_of};
 pub use self::explain::{Explanation, Refused, explain, explain_from};
 pub use self::process::{ServeError, serve};
 use self::service::Service;

@@ -2,13 +2,17 @@
 //!
 //! Each command says on one line why it failed. What the commands do, the modules below do.
 
+mod archive;
 mod check;
 mod clock;
 mod demo;
 mod doctor;
+mod export;
 mod healthcheck;
 mod image;
+mod import;
 mod layout;
+mod progress;
 mod roots;
 mod serve;
 mod server;
@@ -19,8 +23,12 @@ mod verify;
 mod verify_blob;
 mod workspace;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
@@ -62,6 +70,10 @@ enum Command {
     Submit(Box<submit::Options>),
     /// List or withdraw the signatures of an image
     Signatures(signatures::Options),
+    /// Bring signatures into a server: from a registry, an image layout, a tree of OpenPGP signatures, an archive
+    Import(Box<import::Options>),
+    /// Write the signatures of a server into an archive
+    Export(Box<export::Options>),
     /// List, add or revoke the signers that a server trusts
     Signers(signers::Options),
     /// Find out from a client's side what its mirror setting lets through, and which setting closes it
@@ -92,6 +104,10 @@ pub fn run() -> ExitCode {
         Command::VerifyBlob(options) => verify_blob::run(&options),
         Command::Submit(options) => submit::run(&options),
         Command::Signatures(options) => signatures::run(&options),
+        Command::Import(options) => {
+            return import::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
+        Command::Export(options) => export::run(&options),
         Command::Signers(options) => signers::run(&options),
         Command::Doctor(options) => {
             return doctor::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
@@ -115,6 +131,13 @@ fn configuration(file: Option<PathBuf>) -> Result<Config, anyhow::Error> {
 /// A secret that a command takes from the environment, where no list of processes shows it.
 fn secret(variable: &str) -> Option<String> {
     config::variable_of_process(variable)?.into_string().ok()
+}
+
+/// A password, from a file where the option names one, else from the environment.
+fn password(option: &str, file: Option<&Path>, variable: &str) -> anyhow::Result<String> {
+    let Some(path) = file else { return secret(variable).with_context(|| format!("expected {variable} or {option}")) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("{option} {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Asks a server from a command that does nothing else meanwhile.

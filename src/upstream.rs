@@ -190,6 +190,11 @@ impl UpstreamConfig {
         presets::all().next().expect("Docker Hub is the first preset")
     }
 
+    /// One that is ready by this name.
+    pub fn preset(name: &RegistryName) -> Option<Self> {
+        presets::all().find(|preset| preset.name == *name)
+    }
+
     /// An upstream that the operator wrote down, without credentials.
     pub fn configured(name: RegistryName, remote: Url) -> Self {
         Self {

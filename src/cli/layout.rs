@@ -19,8 +19,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use self::files::{Content, Files};
-use super::image::Image;
-use crate::oci::{Descriptor, Digest, Manifest, ManifestKind, Tag};
+use super::image::{DOCKER_HUB, Image};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestKind, Repository, Tag};
 
 pub(super) use self::address::{Address, Wanted};
 pub(super) use self::registry::LayoutRegistry;
@@ -33,7 +33,7 @@ pub(super) struct Layout {
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
     /// What lies under tags such as `sha256-<hex>.sig`, or is marked as that by cosign.
     tagged: BTreeMap<Tag, Digest>,
-    /// What cosign has marked as an image's where it is not said which image's.
+    /// What is in `index.json` without a word on which image's it is.
     unattributed: Vec<Digest>,
 }
 
@@ -70,6 +70,7 @@ impl Layout {
         for listed in &top {
             let Some(manifest) = layout.take(listed, 0)? else {
                 ensure!(!is_manifest(listed), "{} is in index.json, and not in blobs", listed.digest);
+                layout.unattributed.push(listed.digest);
                 continue;
             };
             let text = |name: &str| listed.annotations.get(name).and_then(|value| value.as_str());
@@ -80,7 +81,8 @@ impl Layout {
             match (suffix, artifact) {
                 (Some((_, suffix)), _) => marked.push((*suffix, name, manifest.digest)),
                 (None, Some(tag)) => drop(layout.tagged.insert(tag, manifest.digest)),
-                (None, None) if manifest.subject.is_some() || manifest.is_artifact() => {}
+                (None, None) if manifest.subject.is_some() => {}
+                (None, None) if manifest.is_artifact() => layout.unattributed.push(manifest.digest),
                 (None, None) => {
                     let entry = Entry { digest: manifest.digest, name: name.map(str::to_owned) };
                     if !layout.images.contains(&entry) {
@@ -216,6 +218,61 @@ impl Layout {
         if shown.is_empty() { "no image".to_owned() } else { format!("{}{more}", shown.join(", ")) }
     }
 
+    /// All images that are meant, and those whose signatures are here, by the repository that they are of.
+    pub(super) fn subjects(
+        &self,
+        wanted: &Wanted,
+        given: Option<&Image>,
+    ) -> anyhow::Result<Vec<(Repository, Vec<Digest>)>> {
+        let default = DOCKER_HUB.parse()?;
+        let given = given.and_then(|image| image.repository(&default));
+        let meant = match wanted {
+            Wanted::TheOne => self.images.clone(),
+            wanted => {
+                let chosen = self.choose(wanted)?;
+                let listed = self.images.iter().find(|entry| entry.digest == chosen.digest);
+                vec![listed.cloned().unwrap_or(chosen)]
+            }
+        };
+        let mut groups: Vec<(Repository, BTreeSet<Digest>)> = Vec::new();
+        let mut reached = BTreeSet::new();
+        for entry in meant {
+            let named = entry.named()?.and_then(|image| image.repository(&default));
+            let repository = given.clone().or(named).with_context(|| nameless(&entry.digest))?;
+            let images = self.reached(&entry.digest)?;
+            reached.extend(images.iter().copied());
+            match groups.iter_mut().find(|(known, _)| *known == repository) {
+                Some((_, known)) => known.extend(images),
+                None => groups.push((repository, images)),
+            }
+        }
+        let signed =
+            self.tagged.keys().filter_map(|tag| Some(tag.artifact()?.subject)).chain(self.referrers.keys().copied());
+        let alone: BTreeSet<Digest> = signed.filter(|image| !reached.contains(image)).collect();
+        if let (Wanted::TheOne, Some(first)) = (wanted, alone.first()) {
+            match (given, groups.as_mut_slice()) {
+                (Some(repository), _) => groups.push((repository, alone)),
+                (None, [(_, known)]) => known.extend(alone),
+                (None, _) => bail!(nameless(first)),
+            }
+        }
+        Ok(groups.into_iter().map(|(repository, images)| (repository, images.into_iter().collect())).collect())
+    }
+
+    /// An image, and where it is an index, those in it.
+    fn reached(&self, image: &Digest) -> anyhow::Result<BTreeSet<Digest>> {
+        let (mut open, mut reached) = (vec![*image], BTreeSet::new());
+        while let Some(digest) = open.pop() {
+            if reached.insert(digest)
+                && let Some(manifest) = self.manifest(&digest)?
+                && manifest.is_index()
+            {
+                open.extend(manifest.children().map(|child| child.digest));
+            }
+        }
+        Ok(reached)
+    }
+
     pub(super) fn unattributed(&self) -> &[Digest] {
         &self.unattributed
     }
@@ -290,6 +347,10 @@ struct Marker {
 
 fn is_manifest(listed: &Descriptor) -> bool {
     listed.media_type.is_image() || listed.media_type.is_index()
+}
+
+fn nameless(image: &Digest) -> String {
+    format!("it does not say of which repository {image} is; say it by --as REPOSITORY")
 }
 
 /// The tag of a whole reference; a name that is none is all of it.

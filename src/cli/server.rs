@@ -81,8 +81,50 @@ impl Server {
         self.ask(Method::DELETE, path, None).await
     }
 
+    /// The same, with patience where the server asks for it.
+    pub(super) async fn get_patiently(&self, path: &str) -> anyhow::Result<Value> {
+        self.answer(self.patiently(Method::GET, path, None).await?)
+    }
+
+    /// Submits a signature. What the server has against it is an answer; what keeps it from answering is an error.
+    pub(super) async fn submit(&self, submission: &Value) -> anyhow::Result<Answered> {
+        let exchanged = self.patiently(Method::POST, "signatures", Some(submission)).await?;
+        let status = exchanged.status;
+        if !status.is_client_error() || [StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND].contains(&status) {
+            self.answer(exchanged)?;
+            return Ok(Answered::Done { created: status == StatusCode::CREATED });
+        }
+        let problem: Value = serde_json::from_slice(&exchanged.body).unwrap_or_default();
+        let text = |member: &str| problem[member].as_str().map(str::to_owned);
+        match (text("type").as_deref().and_then(|urn| urn.strip_prefix(PROBLEM)), text("detail")) {
+            (Some(kind), Some(detail)) => Ok(Answered::Problem { kind: kind.to_owned(), detail, field: text("field") }),
+            _ => bail!("{} answered {status}, and not as a sig-repo does", self.base),
+        }
+    }
+
+    pub(super) fn has_account(&self) -> bool {
+        self.authorization.is_some()
+    }
+
     /// What the API answers; a problem is an error that says what the server says.
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.answer(self.exchange(&method, path, body).await?)
+    }
+
+    async fn patiently(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Exchanged> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            let exchanged = self.exchange(&method, path, body).await?;
+            if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&exchanged.status) {
+                return Ok(exchanged);
+            }
+            tokio::time::sleep(exchanged.retry_after.unwrap_or(pause).min(MAX_PAUSE)).await;
+            pause *= 2;
+        }
+        self.exchange(&method, path, body).await
+    }
+
+    async fn exchange(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Exchanged> {
         let mut request = Request::builder().method(method).uri(format!("{}/api/v1/{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -94,12 +136,21 @@ impl Server {
         let exchange = async {
             let answer = self.client.request(request).await.with_context(|| format!("no answer from {}", self.base))?;
             let (head, body) = answer.into_parts();
+            let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            Ok::<_, anyhow::Error>((head.status, body.map_err(|_| anyhow::anyhow!("the answer broke off"))?.to_bytes()))
+            let body = body.map_err(|_| anyhow::anyhow!("the answer broke off"))?.to_bytes();
+            Ok::<_, anyhow::Error>(Exchanged {
+                status: head.status,
+                retry_after: retry_after.map(Duration::from_secs),
+                body,
+            })
         };
-        let (status, body) = tokio::time::timeout(PATIENCE, exchange)
+        tokio::time::timeout(PATIENCE, exchange)
             .await
-            .with_context(|| format!("no answer from {} within {} seconds", self.base, PATIENCE.as_secs()))??;
+            .with_context(|| format!("no answer from {} within {} seconds", self.base, PATIENCE.as_secs()))?
+    }
+
+    fn answer(&self, Exchanged { status, body, .. }: Exchanged) -> anyhow::Result<Value> {
         if status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
@@ -116,25 +167,49 @@ impl Server {
     }
 }
 
+struct Exchanged {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Done {
+        /// False: it was there already.
+        created: bool,
+    },
+    Problem {
+        kind: String,
+        detail: String,
+        field: Option<String>,
+    },
+}
+
 impl ServerOptions {
     fn authorization(&self) -> anyhow::Result<Option<HeaderValue>> {
         let Some(user) = &self.user else { return Ok(None) };
-        let password = match &self.password_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                let text = text.with_context(|| format!("--password-file {}", path.display()))?;
-                text.trim_end_matches(['\r', '\n']).to_owned()
-            }
-            None => super::secret("SIG_REPO_PASSWORD").context("--user needs SIG_REPO_PASSWORD or --password-file")?,
-        };
+        let password = super::password("--password-file", self.password_file.as_deref(), "SIG_REPO_PASSWORD")?;
         let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))?;
         value.set_sensitive(true);
         Ok(Some(value))
+    }
+
+    /// The certificates to believe beside the platform's, in PEM.
+    pub(super) fn certificates(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("--ca {}", path.display()));
+        let files = self.ca.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok((!files.is_empty()).then(|| files.join(&b'\n')))
     }
 }
 
 const PROBLEM: &str = "urn:sig-repo:problem:";
 /// Submitting may wait for the image's registry.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often and how long a server may ask to be asked later.
+const ATTEMPTS: usize = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(120);
 /// More than the longest page of a list.
 const MAX_ANSWER_BYTES: usize = 16 << 20;

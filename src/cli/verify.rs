@@ -107,7 +107,7 @@ impl Options {
         layout.check(&chosen.digest).with_context(|| format!("the layout {}", path.display()))?;
         if let [_, ..] = layout.unattributed() {
             let count = layout.unattributed().len();
-            eprintln!("sig-repo: {count} manifests are marked as cosign's, of an image that the layout does not name");
+            eprintln!("sig-repo: {count} entries of its index.json are of no image that is named there");
         }
         let named = chosen.named()?;
         let repository = self.image_as.as_ref().or(named.as_ref()).and_then(|image| image.repository(default));

@@ -18,6 +18,7 @@ mod doctor;
 mod drain;
 mod expiry;
 mod faces;
+mod import_export;
 mod layers;
 mod lying_upstream;
 mod notation;

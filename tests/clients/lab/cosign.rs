@@ -104,6 +104,11 @@ impl Lab {
 
     /// What the newest cosign says of what [`Self::sign`] made.
     pub(crate) fn verify(&self, world: &World, kind: Kind, image: &Image) -> Ran {
+        self.verify_at(world, kind, &self.target(world, kind.form, image))
+    }
+
+    /// The same of what is read under another name.
+    pub(crate) fn verify_at(&self, world: &World, kind: Kind, target: &str) -> Ran {
         let mut command = Build::Three.command(world, &self.directory);
         match kind.form {
             Form::Bundle | Form::Classic => command.arg("verify"),
@@ -136,7 +141,7 @@ impl Lab {
         if kind.witnesses.log.is_none() || (kind.form == Form::Classic && hash.is_some()) {
             command.arg("--insecure-ignore-tlog");
         }
-        run(command.arg(self.target(world, kind.form, image)))
+        run(command.arg(target))
     }
 
     fn target(&self, world: &World, form: Form, image: &Image) -> String {

@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 
 use super::{
     Lab,
+    artifacts::Artifact,
     cosign::{Build, By, Form, Kind},
     fixtures::{PERSON, REKOR_1, REKOR_2_TSA, WORKFLOW},
     issuer::Identity,
@@ -46,6 +48,48 @@ fn keyless_images_come_and_those_of_anybody_else_stay_away() {
                 }
                 CLIENT.empty(world);
             }
+        }
+    });
+}
+
+/// With all that stands beside the signature, submitted as whoever signs elsewhere would.
+#[test]
+#[ignore = "needs root, real clients and servers that are compiled: tests/run --all"]
+fn keyless_signatures_that_were_submitted_let_their_image_through_and_are_read_back() {
+    inside(|world| {
+        let lab = world.lab();
+        let mirror = lab.mirror(world, PERSON);
+        for (form, build, witnesses) in [
+            (Form::Bundle, Build::Three, REKOR_2_TSA),
+            (Form::Classic, Build::Two, REKOR_1),
+            (Form::Classic, Build::Three, REKOR_1),
+        ] {
+            let image = world.registry.publish("preview-1");
+            let kind = Kind { form, build, by: By::Identity(PERSON), witnesses, annotated: false };
+            lab.sign(world, kind, &image);
+            let (signature, beside) = match lab.take(world, kind, &image) {
+                Artifact::Bundle(bundle) => (BASE64_STANDARD.encode(bundle), Vec::new()),
+                Artifact::Classic { payload, mut annotations } => {
+                    let signature = annotations.remove("dev.cosignproject.cosign/signature").expect("a signature");
+                    let mut beside = vec![("payload", BASE64_STANDARD.encode(payload))];
+                    for name in ["certificate", "chain", "bundle", "rfc3161timestamp"] {
+                        let text = annotations.remove(&format!("dev.sigstore.cosign/{name}"));
+                        // cosign writes an empty chain where Fulcio's certificate needs none.
+                        beside.extend(text.filter(|text| !text.is_empty()).map(|text| (name, text)));
+                    }
+                    assert!(annotations.is_empty(), "{annotations:?}");
+                    (signature, beside)
+                }
+            };
+            pull(&image).is_refused(world, &image, "no valid signature");
+            let beside: Vec<_> = beside.iter().map(|(name, text)| (*name, &**text)).collect();
+            let record = mirror.submit_record(&image.single, &image.tag, &signature, &beside);
+            assert_eq!(record["is_valid"], true, "{record}");
+            pull(&image).comes(world, &image.single);
+            CLIENT.empty(world);
+            let name = format!("{}/docker.io/{}@{}", mirror.host(), image.repository, image.single);
+            let verified = lab.verify_at(world, kind, &name).expect("cosign verify");
+            assert!(verified.contains(&image.single), "{verified}");
         }
     });
 }

@@ -44,34 +44,43 @@ pub enum ChainFlaw {
     ExtendedKeyUsage { purpose: &'static str },
 }
 
-/// Checks the chain, and hands out its first certificate's key.
-pub(super) fn check(chain: &[Certificate], purpose: Purpose) -> Result<PublicKey, ChainFlaw> {
+/// Checks the chain, and hands out its first certificate's key. `trusted` is the place of the certificate for which the
+/// chain is believed.
+pub(super) fn check(chain: &[Certificate], purpose: Purpose, trusted: usize) -> Result<PublicKey, ChainFlaw> {
     let (signer, authorities) = chain.split_first().ok_or(ChainFlaw::NoRoot)?;
     let keys = chain.iter().enumerate().map(|(at, certificate)| {
         let key = certificate.key();
         key.map_err(|error| ChainFlaw::Key { at, error })
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    for (at, certificate) in chain.iter().enumerate() {
-        let issuer = chain.get(at + 1).unwrap_or(certificate);
-        if at + 1 == chain.len() {
-            if !certificate.is_self_issued() {
-                return Err(ChainFlaw::NoRoot);
-            }
-        } else if certificate.is_self_issued() && is_issued(at, certificate, &keys[at])? {
-            return Err(ChainFlaw::RootWithin { at });
-        } else if certificate.issuer() != issuer.subject() {
-            return Err(ChainFlaw::NotIssued { at });
-        }
-        if !is_issued(at, certificate, keys.get(at + 1).unwrap_or(&keys[at]))? {
-            return Err(if at + 1 == chain.len() { ChainFlaw::NoRoot } else { ChainFlaw::NotIssued { at } });
-        }
+    // A forger has the trusted certificate and nothing that it issued to him: what is beneath it comes first, and then
+    // upwards, so that a forgery costs a check or two, however long it is.
+    let beneath = (0..trusted).rev();
+    for at in beneath.clone().take(1).chain(trusted..chain.len()).chain(beneath.skip(1)) {
+        check_link(chain, &keys, at)?;
     }
     check_signer(&signer.extensions, &keys[0], purpose)?;
     for (below, authority) in authorities.iter().enumerate() {
         check_authority(below, &authority.extensions, purpose)?;
     }
     Ok(keys.into_iter().next().expect("a chain has a first certificate"))
+}
+
+/// Whether certificate `at` was issued by the one after it, or the last by itself.
+fn check_link(chain: &[Certificate], keys: &[PublicKey], at: usize) -> Result<(), ChainFlaw> {
+    let (certificate, key) = (&chain[at], &keys[at]);
+    let (Some(issuer), Some(issuer_key)) = (chain.get(at + 1), keys.get(at + 1)) else {
+        let is_root = certificate.is_self_issued() && is_issued(at, certificate, key)?;
+        return if is_root { Ok(()) } else { Err(ChainFlaw::NoRoot) };
+    };
+    let by_issuer = certificate.issuer() == issuer.subject() && is_issued(at, certificate, issuer_key)?;
+    // By two keys one signature does not verify.
+    let may_be_root = certificate.is_self_issued() && (!by_issuer || key == issuer_key);
+    match (may_be_root && is_issued(at, certificate, key)?, by_issuer) {
+        (true, _) => Err(ChainFlaw::RootWithin { at }),
+        (false, true) => Ok(()),
+        (false, false) => Err(ChainFlaw::NotIssued { at }),
+    }
 }
 
 fn is_issued(at: usize, certificate: &Certificate, key: &PublicKey) -> Result<bool, ChainFlaw> {

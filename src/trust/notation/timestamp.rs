@@ -82,7 +82,7 @@ pub(super) fn verify(token: &[u8], signature: &[u8], roots: &[Arc<Certificate>])
     let [signer] = data.signer_infos.0.as_slice() else { return Err(TimestampFlaw::Signer) };
     let chain = verify_signer(signer, &content, &certificates)?;
     let chain = chain_to(roots, chain, certificates)?;
-    chain::check(&chain, Purpose::Timestamping)?;
+    chain::check(&chain, Purpose::Timestamping, chain.len() - 1)?;
     if !chain.iter().all(|certificate| certificate.is_valid_at(info.time())) {
         return Err(TimestampFlaw::AuthorityNotValid);
     }
@@ -239,7 +239,7 @@ impl TimestampFlaw {
 }
 
 /// Signatures that may be checked on the way to a root: certificates of one name could make it any number.
-const MAX_CHECKS: usize = 16;
+const MAX_CHECKS: usize = 8;
 
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");

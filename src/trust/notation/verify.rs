@@ -91,10 +91,12 @@ impl<'a> Examination<'a> {
             SigningScheme::X509 => StoreKind::Ca,
             SigningScheme::SigningAuthority { .. } => StoreKind::SigningAuthority,
         };
-        if !credential.certificates(kind).any(|trusted| self.envelope.chain.contains(trusted)) {
+        let place_of =
+            |trusted: &Certificate| self.envelope.chain.iter().position(|certificate| certificate == trusted);
+        let Some(trusted) = credential.certificates(kind).find_map(|trusted| place_of(trusted)) else {
             return Err(NotationRejection::Store { statement: name(), store: kind.as_str() }.into());
-        }
-        self.integrity.get_or_init(|| self.integrity(signed)).clone()?;
+        };
+        self.integrity.get_or_init(|| self.integrity(signed, trusted)).clone()?;
         let (signer, root) = match self.envelope.chain.as_slice() {
             [signer, .., root] => (signer, root),
             [alone] => (alone, alone),
@@ -108,8 +110,8 @@ impl<'a> Examination<'a> {
     }
 
     /// Chain, algorithm and signature.
-    fn integrity(&self, signed: &Signed) -> Result<(), NotationRejection> {
-        let key = chain::check(&self.envelope.chain, Purpose::CodeSigning)?;
+    fn integrity(&self, signed: &Signed, trusted: usize) -> Result<(), NotationRejection> {
+        let key = chain::check(&self.envelope.chain, Purpose::CodeSigning, trusted)?;
         let scheme = Scheme::of_signing_key(&key).ok_or(NotationRejection::Algorithm)?;
         if name_of(scheme) != Some(signed.attributes.algorithm) {
             return Err(NotationRejection::Algorithm);

@@ -194,11 +194,13 @@ fn a_chain_is_whole_in_order_and_of_certificates_for_this() {
     for (found, expected) in [
         (chained(|chain| chain[..2].to_vec()), ChainFlaw::NoRoot),
         (chained(|chain| vec![chain[0].clone(), chain[2].clone()]), ChainFlaw::NotIssued { at: 0 }),
-        (chained(|chain| vec![chain[0].clone(), chain[2].clone(), chain[1].clone()]), ChainFlaw::NotIssued { at: 0 }),
+        // The issuer is trusted too, and what stands before it is a root.
+        (chained(|chain| vec![chain[0].clone(), chain[2].clone(), chain[1].clone()]), ChainFlaw::RootWithin { at: 1 }),
         (chained(|chain| [chain, &chain[2..]].concat()), ChainFlaw::RootWithin { at: 2 }),
         (
+            // Both links are false; that to what is trusted is looked at first, and ends it.
             chained(|chain| vec![chain[0].clone(), Maker::new().chain()[1].clone(), chain[2].clone()]),
-            ChainFlaw::NotIssued { at: 0 },
+            ChainFlaw::NotIssued { at: 1 },
         ),
         (signer(|params| params.key_usages.clear()), key_usage(0, "digitalSignature")),
         (signer(uncritical_key_usage), key_usage(0, "digitalSignature")),

@@ -1,7 +1,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use aws_lc_rs::{
     digest::Digest as Hashed,
@@ -45,8 +48,11 @@ pub(super) enum Hash {
 }
 
 enum Material {
-    /// Parsed once for each hash, in the order of `Hash`.
-    Hashing([ParsedPublicKey; 3]),
+    /// Parsed for each hash that is asked for, in the order of `Hash`: of most only one is.
+    Hashing {
+        algorithms: [&'static dyn VerificationAlgorithm; 3],
+        parsed: [OnceLock<ParsedPublicKey>; 3],
+    },
     Ed25519 {
         pure: ParsedPublicKey,
         prehashed: VerifyingKey,
@@ -121,14 +127,14 @@ impl PublicKey {
                 if bits.first() != Some(&0x04) {
                     return Err(KeyError::Encoding);
                 }
-                (Algorithm::Ecdsa(curve), Material::hashing(ecdsa(curve), bits)?)
+                (Algorithm::Ecdsa(curve), Material::hashing(ecdsa(curve), own_hash(curve), bits)?)
             }
             RSA_ENCRYPTION => {
                 if !parameters.is_some_and(|any| any.is_null()) {
                     return Err(KeyError::Encoding);
                 }
                 let modulus_bits = rsa_modulus_bits(bits)?;
-                (Algorithm::Rsa { modulus_bits }, Material::hashing(RSA, bits)?)
+                (Algorithm::Rsa { modulus_bits }, Material::hashing(RSA, Hash::Sha256, bits)?)
             }
             ED25519 => {
                 let bytes = bits.try_into().map_err(|_| KeyError::Encoding)?;
@@ -177,9 +183,21 @@ impl PublicKey {
     /// Whether this ECDSA or RSA key made `signature` over what has this hash.
     pub(super) fn verifies_hash(&self, hash: Hash, hashed: &Hashed, signature: &[u8]) -> bool {
         match &self.0.material {
-            Material::Hashing(keys) => keys[hash as usize].verify_digest_sig(hashed, signature).is_ok(),
+            Material::Hashing { .. } => {
+                self.parsed(hash).is_some_and(|key| key.verify_digest_sig(hashed, signature).is_ok())
+            }
             Material::Ed25519 { .. } => false,
         }
+    }
+
+    fn parsed(&self, hash: Hash) -> Option<&ParsedPublicKey> {
+        let Material::Hashing { algorithms, parsed } = &self.0.material else { return None };
+        if let Some(key) = parsed[hash as usize].get() {
+            return Some(key);
+        }
+        let spki = SubjectPublicKeyInfoRef::from_der(&self.0.der).ok()?;
+        let key = ParsedPublicKey::new(algorithms[hash as usize], spki.subject_public_key.as_bytes()?).ok()?;
+        Some(parsed[hash as usize].get_or_init(|| key))
     }
 
     /// RSA with PSS, the hash's length of salt.
@@ -196,7 +214,7 @@ impl PublicKey {
     pub(super) fn verifies_ed25519(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0.material {
             Material::Ed25519 { pure, .. } => pure.verify_sig(message, signature).is_ok(),
-            Material::Hashing(_) => false,
+            Material::Hashing { .. } => false,
         }
     }
 
@@ -206,7 +224,7 @@ impl PublicKey {
             (Material::Ed25519 { prehashed, .. }, Ok(signature)) => {
                 prehashed.verify_prehashed_strict(hasher, None, &signature).is_ok()
             }
-            (Material::Hashing(_), _) | (_, Err(_)) => false,
+            (Material::Hashing { .. }, _) | (_, Err(_)) => false,
         }
     }
 }
@@ -253,10 +271,12 @@ impl fmt::Debug for PublicKey {
 }
 
 impl Material {
-    fn hashing(algorithms: [&'static dyn VerificationAlgorithm; 3], key: &[u8]) -> Result<Self, KeyError> {
-        let parse = |algorithm| ParsedPublicKey::new(algorithm, key).map_err(|_| KeyError::Invalid);
-        let [sha256, sha384, sha512] = algorithms;
-        Ok(Self::Hashing([parse(sha256)?, parse(sha384)?, parse(sha512)?]))
+    /// Of a key that is one: parsed by the first algorithm, it is one for all.
+    fn hashing(algorithms: [&'static dyn VerificationAlgorithm; 3], first: Hash, key: &[u8]) -> Result<Self, KeyError> {
+        let parsed: [OnceLock<ParsedPublicKey>; 3] = Default::default();
+        let key = ParsedPublicKey::new(algorithms[first as usize], key).map_err(|_| KeyError::Invalid)?;
+        parsed[first as usize].get_or_init(|| key);
+        Ok(Self::Hashing { algorithms, parsed })
     }
 }
 
@@ -268,6 +288,15 @@ impl Curve {
             SECP521R1 => Some(Self::P521),
             _ => None,
         }
+    }
+}
+
+/// The hash that most sign over with a key on it.
+fn own_hash(curve: Curve) -> Hash {
+    match curve {
+        Curve::P256 => Hash::Sha256,
+        Curve::P384 => Hash::Sha384,
+        Curve::P521 => Hash::Sha512,
     }
 }
 

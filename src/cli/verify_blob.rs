@@ -106,7 +106,7 @@ pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
         not_after: None,
         revoked: None,
     };
-    let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots()?.into(), demands);
+    let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots()?.into(), demands).with_large_files();
     let subject = Subject { digest: &digest, manifest: blob.as_deref(), repository: None };
     match verify(&envelope, &subject, &root, clock.now()) {
         Outcome::Verified(verified) => {

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{EnvelopeError, Format, NotationRejection, OpenPgpRejection, SignerIdentity, SigstoreRejection};
+use super::{
+    EnvelopeError, Format, NotationRejection, OpenPgpRejection, SignerIdentity, SigstoreRejection,
+    verifier::message::MAX_REHASHED,
+};
 use crate::oci::{Digest, Repository};
 
 /// What looking at one signature found. "Could not tell" is never served as either of the others.
@@ -46,6 +49,8 @@ pub struct Evidence {
 pub enum Rejection {
     #[error("no trusted key verifies the signature")]
     NoTrustedKey,
+    #[error("it is over more than {} KiB, where only signatures over SHA-256 are looked at", MAX_REHASHED >> 10)]
+    TooLarge,
     #[error("the signature is malformed")]
     Malformed,
     #[error("signatures of format {format} are not supported in this release")]
@@ -125,8 +130,9 @@ impl Outcome {
 
 impl Rejection {
     /// Every code there is, for whoever documents them, beside those of one format.
-    pub const CODES: [&'static str; 11] = [
+    pub const CODES: [&'static str; 12] = [
         "no-trusted-key",
+        "too-large-to-hash",
         "malformed-signature",
         "unsupported-format",
         "subject-mismatch",
@@ -142,6 +148,7 @@ impl Rejection {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoTrustedKey => "no-trusted-key",
+            Self::TooLarge => "too-large-to-hash",
             Self::Malformed => "malformed-signature",
             Self::Unsupported { .. } => "unsupported-format",
             Self::SubjectMismatch { .. } => "subject-mismatch",

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     Credential, Demands, OpenPgpKey, PublicKey, Rejection, Revocations, Signer, SignerId, SignerIdentity, SigstoreRoot,
+    verifier::message::MAX_REHASHED,
 };
 use crate::oci::OwnNames;
 
@@ -24,6 +25,7 @@ pub struct TrustRoot {
     /// What is known of the revocation of certificates.
     revocations: Arc<Revocations>,
     own_names: OwnNames,
+    takes_large: bool,
 }
 
 /// What a credential is worth at an instant.
@@ -60,6 +62,16 @@ impl TrustRoot {
     /// stand in for.
     pub fn with_own_names(self, own_names: OwnNames) -> Self {
         Self { own_names, ..self }
+    }
+
+    /// The same, for whoever asks about a file of his own and waits for it: of whatever size it is.
+    pub fn with_large_files(self) -> Self {
+        Self { takes_large: true, ..self }
+    }
+
+    /// How large a message may be to be hashed anew for each signature.
+    pub(super) fn rehashed_bytes(&self) -> usize {
+        if self.takes_large { usize::MAX } else { MAX_REHASHED }
     }
 
     pub fn own_names(&self) -> &OwnNames {

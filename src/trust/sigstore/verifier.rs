@@ -51,7 +51,7 @@ impl Default for Demands {
 }
 
 pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Outcome {
-    let messages = match bundle.messages(subject, root.demands()) {
+    let messages = match bundle.messages(subject, root) {
         Ok(messages) => messages,
         Err(rejection) => return Outcome::Rejected(rejection),
     };
@@ -64,7 +64,9 @@ pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &Tr
 
 impl Bundle {
     /// What the signature can be over, if it is over this image at all.
-    fn messages<'a>(&'a self, subject: &'a Subject<'a>, demands: Demands) -> Result<Vec<Message<'a>>, Rejection> {
+    fn messages<'a>(&'a self, subject: &'a Subject<'a>, root: &TrustRoot) -> Result<Vec<Message<'a>>, Rejection> {
+        let limit = root.rehashed_bytes();
+        let payload = |bytes| Ok(vec![Message::payload(bytes).within(limit)]);
         match &self.signed {
             Signed::Statement { statement: None, .. } => Err(Rejection::PayloadType),
             Signed::Statement { encoded, statement: Some(statement), .. } => {
@@ -73,20 +75,21 @@ impl Bundle {
                     return Err(Rejection::SubjectMismatch { found });
                 }
                 match statement.predicate() {
-                    Predicate::CosignSign => Ok(vec![Message::payload(encoded)]),
-                    Predicate::Attestation if demands.attestations => Ok(vec![Message::payload(encoded)]),
+                    Predicate::CosignSign => payload(encoded),
+                    Predicate::Attestation if root.demands().attestations => payload(encoded),
                     Predicate::Attestation => Err(SigstoreRejection::PredicateType.into()),
                 }
             }
-            Signed::SimpleSigning(payload) => match payload.claim() {
+            Signed::SimpleSigning(signed) => match signed.claim() {
                 Claim::OtherType => Err(Rejection::PayloadType),
                 Claim::Image { digest, .. } if digest != subject.digest => {
                     Err(Rejection::SubjectMismatch { found: *digest })
                 }
-                Claim::Image { .. } => Ok(vec![Message::payload(payload.bytes())]),
+                Claim::Image { .. } => payload(signed.bytes()),
             },
             Signed::Blob { hash } => {
-                let mut messages = vec![Message::manifest(subject), Message::digest_string(subject.digest)];
+                let mut messages =
+                    vec![Message::manifest(subject).within(limit), Message::digest_string(subject.digest)];
                 if let Some((algorithm, hash)) = hash {
                     // One whose hash is not known for want of the bytes may still be it.
                     messages.retain(|message| message.hashed(*algorithm).is_none_or(|found| found.as_ref() == hash));
@@ -133,8 +136,8 @@ impl Verification<'_> {
         }
         match rejection {
             Some(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
-            Some(Failure::NotHeld) => Outcome::Unknown(Inconclusive::ManifestNotHeld),
-            None if not_held => Outcome::Unknown(Inconclusive::ManifestNotHeld),
+            Some(Failure::NotHeld) => self.not_held(),
+            None if not_held => self.not_held(),
             None => Outcome::Rejected(Rejection::NoTrustedKey),
         }
     }
@@ -163,7 +166,15 @@ impl Verification<'_> {
         match self.certified(certificate) {
             Ok(verified) => Outcome::Verified(verified),
             Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
-            Err(Failure::NotHeld) => Outcome::Unknown(Inconclusive::ManifestNotHeld),
+            Err(Failure::NotHeld) => self.not_held(),
+        }
+    }
+
+    /// The bytes of a message are wanted, and are not here or not looked at.
+    fn not_held(&self) -> Outcome {
+        match self.messages.iter().any(Message::is_too_large) {
+            true => Outcome::Rejected(Rejection::TooLarge),
+            false => Outcome::Unknown(Inconclusive::ManifestNotHeld),
         }
     }
 

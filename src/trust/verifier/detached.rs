@@ -17,18 +17,19 @@ use crate::trust::{
 /// each, and none at all where the payload speaks of another image.
 pub(super) fn verify(detached: &Detached, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Outcome {
     let mut search = Search { detached, root, now, rejection: None, not_held: false };
+    let limit = root.rehashed_bytes();
     let messages = match detached.payload.as_ref().map(|payload| (payload, payload.claim())) {
         Some((_, Claim::OtherType)) => return Outcome::Rejected(Rejection::PayloadType),
         Some((_, Claim::Image { digest, .. })) if digest != subject.digest => {
             return Outcome::Rejected(Rejection::SubjectMismatch { found: *digest });
         }
-        Some((payload, Claim::Image { .. })) => vec![Message::payload(payload.bytes())],
-        None => vec![Message::manifest(subject), Message::digest_string(subject.digest)],
+        Some((payload, Claim::Image { .. })) => vec![Message::payload(payload.bytes()).within(limit)],
+        None => vec![Message::manifest(subject).within(limit), Message::digest_string(subject.digest)],
     };
     let fitting: Vec<_> = root.keys().filter(|key| detached.signature.fits(key.kind())).collect();
     match search.by_one_of(&fitting, &messages) {
         Some(verified) => Outcome::Verified(verified),
-        None => search.outcome(),
+        None => search.outcome(&messages),
     }
 }
 
@@ -88,9 +89,12 @@ impl Search<'_> {
     }
 
     /// A key that verified and does not count says more than one that could not be tried.
-    fn outcome(self) -> Outcome {
+    fn outcome(self, messages: &[Message<'_>]) -> Outcome {
         match self.rejection {
             Some(rejection) => Outcome::Rejected(rejection),
+            None if self.not_held && messages.iter().any(Message::is_too_large) => {
+                Outcome::Rejected(Rejection::TooLarge)
+            }
             None if self.not_held => Outcome::Unknown(Inconclusive::ManifestNotHeld),
             None => Outcome::Rejected(Rejection::NoTrustedKey),
         }

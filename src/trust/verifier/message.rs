@@ -16,6 +16,8 @@ pub(in crate::trust) struct Message<'a> {
     hashes: [OnceCell<Option<Hashed>>; 3],
     prehashed: OnceCell<Option<Sha512>>,
     identity: [u8; 32],
+    /// Larger bytes are as good as none, but for the hash that is known of them.
+    limit: usize,
 }
 
 enum Text<'a> {
@@ -26,13 +28,13 @@ enum Text<'a> {
 
 impl<'a> Message<'a> {
     pub(in crate::trust) fn payload(bytes: &'a [u8]) -> Self {
-        Self::new(Text::Payload(bytes), sha256(bytes))
+        Self::of_text(Text::Payload(bytes), sha256(bytes))
     }
 
     pub(in crate::trust) fn digest_string(digest: &Digest) -> Self {
         let text = digest.to_string();
         let identity = sha256(text.as_bytes());
-        Self::new(Text::DigestString(text), identity)
+        Self::of_text(Text::DigestString(text), identity)
     }
 
     pub(in crate::trust) fn manifest(subject: &'a Subject<'a>) -> Self {
@@ -47,8 +49,29 @@ impl<'a> Message<'a> {
         message
     }
 
+    /// Of bytes that are here: their SHA-256 is what stands for them.
+    fn of_text(text: Text<'a>, sha256: [u8; 32]) -> Self {
+        let mut message = Self::new(text, sha256);
+        message.hashes[Hash::Sha256 as usize] = OnceCell::from(Hashed::import_less_safe(&sha256, &SHA256).ok());
+        message
+    }
+
     fn new(text: Text<'a>, identity: [u8; 32]) -> Self {
-        Self { text, hashes: Default::default(), prehashed: OnceCell::new(), identity }
+        Self { text, hashes: Default::default(), prehashed: OnceCell::new(), identity, limit: usize::MAX }
+    }
+
+    /// The same, where no more bytes than that are hashed over and over.
+    pub(in crate::trust) fn within(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    pub(in crate::trust) fn is_too_large(&self) -> bool {
+        let length = match &self.text {
+            Text::Payload(bytes) => bytes.len(),
+            Text::DigestString(text) => text.len(),
+            Text::Manifest { subject, .. } => subject.manifest.map_or(0, <[u8]>::len),
+        };
+        length > self.limit
     }
 
     /// What stands for the signed bytes, whether they are held or not.
@@ -67,6 +90,7 @@ impl<'a> Message<'a> {
 
     pub(in crate::trust) fn bytes(&self) -> Option<&[u8]> {
         match &self.text {
+            _ if self.is_too_large() => None,
             Text::Payload(bytes) => Some(bytes),
             Text::DigestString(text) => Some(text.as_bytes()),
             // Other bytes than the subject's are as good as none: a signature over them says nothing.
@@ -90,6 +114,10 @@ impl<'a> Message<'a> {
         self.prehashed.get_or_init(|| Some(Sha512::new_with_prefix(self.bytes()?))).clone()
     }
 }
+
+/// Of a manifest or a payload, for a signature over another hash than SHA-256 or by Ed25519. None that anybody means is
+/// larger, and each costs the more the larger it is.
+pub(in crate::trust) const MAX_REHASHED: usize = 256 << 10;
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")

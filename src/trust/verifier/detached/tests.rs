@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 
-use super::{Subject, *};
+use super::{super::message::MAX_REHASHED, Subject, *};
 use crate::{
     oci::{Algorithm as DigestAlgorithm, Digest, Repository},
     trust::{
-        Annotations, Envelope, EnvelopeError, Format, NotationRejection, Signer, SignerOrigin, SigstoreRejection,
+        Annotations, Credential, Envelope, EnvelopeError, Format, NotationRejection, Signer, SignerOrigin,
+        SigstoreRejection,
         fixtures::{DIGEST, KEYS, MANIFEST, PAYLOAD, Signed, at, digest, key, now, root, signer},
         verify,
     },
@@ -224,10 +225,45 @@ fn the_outcome_ends_with_its_signer() {
 }
 
 #[test]
+fn pitfall_20_what_is_large_is_not_hashed_anew_for_each_signature() {
+    use aws_lc_rs::{
+        encoding::{AsDer, PublicKeyX509Der},
+        rand::SystemRandom,
+        signature::{
+            ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+            KeyPair,
+        },
+    };
+    let judged = |algorithm: &'static EcdsaSigningAlgorithm, bytes: usize, takes_large: bool| {
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let key = PublicKey::from_der(der.as_ref().to_vec()).unwrap();
+        let root = TrustRoot::new(vec![Signer { credential: Credential::PublicKey(key), ..signer("ed25519") }]);
+        let root = if takes_large { root.with_large_files() } else { root };
+        let manifest = vec![b' '; bytes];
+        let signature = pair.sign(&SystemRandom::new(), &manifest).unwrap();
+        let envelope = Envelope::recognise(signature.as_ref(), None, &Annotations::new()).unwrap();
+        let digest = Digest::sha256(&manifest);
+        verify(&envelope, &Subject { digest: &digest, manifest: Some(&manifest), repository: None }, &root, now())
+    };
+    for (algorithm, bytes, takes_large, expected) in [
+        (&ECDSA_P384_SHA384_ASN1_SIGNING, MAX_REHASHED, false, None),
+        (&ECDSA_P384_SHA384_ASN1_SIGNING, MAX_REHASHED + 1, false, Some("too-large-to-hash")),
+        // Whoever asks about a file of his own waits for it.
+        (&ECDSA_P384_SHA384_ASN1_SIGNING, MAX_REHASHED + 1, true, None),
+        // The digest is known, and is what was signed.
+        (&ECDSA_P256_SHA256_ASN1_SIGNING, MAX_REHASHED + 1, false, None),
+    ] {
+        assert_eq!(judged(algorithm, bytes, takes_large).code(), expected, "{algorithm:?} {bytes} {takes_large}");
+    }
+}
+
+#[test]
 fn every_reason_has_a_code_of_its_own() {
     let name = || "ci".to_owned();
     let rejections = [
         Rejection::NoTrustedKey,
+        Rejection::TooLarge,
         Rejection::Malformed,
         Rejection::Unsupported { format: Format::OpenPgp },
         Rejection::SubjectMismatch { found: digest() },

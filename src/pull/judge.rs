@@ -5,6 +5,7 @@
 //! garbage from hiding the good signature, and within a budget for one image.
 
 mod question;
+mod vain;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +26,10 @@ use crate::{
 
 pub use self::question::Signed;
 
-use self::question::{Answer, Question};
+use self::{
+    question::{Answer, Question},
+    vain::Vain,
+};
 use super::trusted::{Reliance, Trusted};
 
 /// The time that the signatures of one image may take; past it the rest could not be told.
@@ -49,6 +53,7 @@ pub struct Judge {
     pool: Semaphore,
     cached: Cache<(Repository, Digest), Arc<Judgement>>,
     records: Cache<RecordId, Arc<JudgedRecord>>,
+    vain: Arc<Vain>,
 }
 
 /// What was found about every signature of one image in one repository.
@@ -119,6 +124,7 @@ impl Judge {
             pool: Semaphore::new(threads),
             cached: Cache::new(CACHED_JUDGEMENTS),
             records: Cache::new(CACHED_RECORDS),
+            vain: Arc::new(Vain::new()),
         }
     }
 
@@ -147,13 +153,12 @@ impl Judge {
         }
         let records = self.store.records_to_judge(digest, MAX_SIGNATURES)?;
         let found = self.store.found(repository, digest)?;
-        let mut candidates: Vec<_> = records
+        let candidates = records
             .into_iter()
             .filter(|record| record.repository.as_ref().is_none_or(|bound| bound == repository))
             .map(Candidate::of_record)
-            .chain(found.into_iter().map(Candidate::of_found))
-            .collect();
-        candidates.sort_by_key(|candidate| !candidate.verified_before);
+            .chain(found.into_iter().map(Candidate::of_found));
+        let mut candidates = in_order(candidates);
         candidates.truncate(MAX_SIGNATURES);
         let begun = self.clock.instant();
         let signatures = self.verify(*digest, Some(repository.clone()), manifest.cloned(), candidates).await?;
@@ -262,11 +267,24 @@ impl Judge {
     }
 
     async fn look(&self, question: &Arc<Question>) -> Option<Vec<Answer>> {
-        let (question, root) = (Arc::clone(question), self.trusted.root());
+        let (question, trusted, vain) = (Arc::clone(question), Arc::clone(&self.trusted), Arc::clone(&self.vain));
+        let (generation, root) = (trusted.generation(), trusted.root());
         let (now, clock) = (self.clock.now(), self.clock.clone());
         self.in_pool(move || {
             let deadline = clock.instant() + IMAGE_BUDGET;
-            question.signed.iter().map(|signed| question.answer(signed, &root, now, deadline, &clock)).collect()
+            let until = root.next_change(now, |_| true);
+            let answer = |signed: &Signed| {
+                if clock.instant() >= deadline {
+                    return Answer { outcome: inconclusive(), hash: None, checks: Vec::new() };
+                }
+                let fingerprint = question.fingerprint(signed);
+                vain.answer(&question, &fingerprint, &trusted, now).unwrap_or_else(|| {
+                    let answer = question.answer(signed, &root, now);
+                    vain.keep(&question, fingerprint, &answer, generation, until);
+                    answer
+                })
+            };
+            question.signed.iter().map(answer).collect()
         })
         .await
     }
@@ -413,6 +431,22 @@ impl Candidate {
     fn unjudged(self) -> (Judged, Signed) {
         let Self { origin, signed, first_seen, expires_at, verified_before: _ } = self;
         (Judged { origin, outcome: inconclusive(), first_seen, expires_at }, signed)
+    }
+}
+
+/// What verified before comes first. Of the rest what anybody may have submitted takes turns with what only those could put
+/// there who may write to the registry, so that however much there is of one, the other has half of the time.
+fn in_order(candidates: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
+    let (mut ordered, others): (Vec<_>, Vec<_>) = candidates.partition(|candidate| candidate.verified_before);
+    let is_record = |candidate: &Candidate| matches!(candidate.origin, Origin::Record { .. });
+    let (records, found): (Vec<_>, Vec<_>) = others.into_iter().partition(is_record);
+    let (mut records, mut found) = (records.into_iter(), found.into_iter());
+    loop {
+        let next = [found.next(), records.next()];
+        if next.iter().all(Option::is_none) {
+            return ordered;
+        }
+        ordered.extend(next.into_iter().flatten());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Signatures that are found beside the image, wherever signers put them, and registries that answer wrongly.
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
 use sig_repo::{oci::Digest, policy::Level};
@@ -15,6 +16,8 @@ const REPOSITORY: &str = "team/app";
 const SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Where signatures are looked for; the last is the fallback tag.
+const PLACES: [&str; 3] = [".sig", "referrers", ""];
 
 /// A mirror that enforces and trusts one key, over a registry with one image that nobody has signed yet.
 struct Scene {
@@ -90,7 +93,7 @@ async fn a_signature_is_found_wherever_signers_put_it() {
     let scene = Scene::new().await;
     scene.push_tag();
     scene.is_admitted().await;
-    for place in [".sig", "referrers", ""] {
+    for place in PLACES {
         assert_eq!(scene.asked(&scene.path(place)), 1, "{place:?}: {:?}", scene.registry.request_lines());
     }
 
@@ -105,6 +108,33 @@ async fn a_signature_is_found_wherever_signers_put_it() {
         let referrer = scene.push_referrer();
         scene.registry.push_fallback(REPOSITORY, &scene.image, &[(&referrer, listed_as)]);
         scene.is_admitted().await;
+    }
+}
+
+#[tokio::test]
+async fn looking_upstream_is_one_round_of_questions_side_by_side_and_once_for_all() {
+    // Each place is asked before any has answered.
+    let scene = Scene::new().await;
+    for place in PLACES {
+        scene.registry.fault(&scene.path(place), Fault::Hang);
+    }
+    let all_are_asked = async {
+        while PLACES.iter().any(|place| scene.asked(&scene.path(place)) == 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = scene.pull() => panic!("{answer:?}"),
+        () = all_are_asked => {}
+    }
+
+    // Whoever comes meanwhile, or after, has its answer.
+    let scene = Scene::new().await;
+    scene.push_referrer();
+    join_all((0..16).map(|_| scene.is_admitted())).await;
+    scene.is_admitted().await;
+    for place in PLACES {
+        assert_eq!(scene.asked(&scene.path(place)), 1, "{place:?}: {:?}", scene.registry.request_lines());
     }
 }
 
@@ -201,7 +231,7 @@ async fn a_signature_whose_bytes_are_others_is_none() {
 
 #[tokio::test]
 async fn pitfall_12_whichever_source_fails_nobody_can_tell() {
-    for place in [".sig", "referrers", ""] {
+    for place in PLACES {
         for fault in [Fault::status(429), Fault::status(500), Fault::status(503), Fault::status(402), Fault::Reset] {
             let scene = Scene::new().await;
             scene.break_place(place, fault.clone());
@@ -260,4 +290,43 @@ async fn pitfall_47_others_in_the_list_do_not_hide_the_signature() {
     scene.registry.push_cosign_signatures(REPOSITORY, &scene.image.digest, &garbage);
     scene.push_referrer();
     scene.is_admitted().await;
+}
+
+/// Forgeries for a key on P-521 cost so much that all of them are more than an image's time.
+#[tokio::test]
+async fn pitfall_47_the_dearest_garbage_puts_the_signature_off_and_does_not_hide_it() {
+    let [trusted, stranger] = std::array::from_fn(|_| Key::generate_dear());
+    for garbage_is_upstream in [true, false] {
+        let registry = Registry::start().await;
+        let image = registry.push_image(REPOSITORY, Some("v1"), &[b"layer"]);
+        let key = Key::generate();
+        let setup = Setup::over(&registry).level(Level::Enforce).trusting("ci", &key).trusting("dear", &trusted);
+        let scene = Scene { mirror: setup.start().await, registry, key, image };
+        let Scene { registry, mirror, image, .. } = &scene;
+        if garbage_is_upstream {
+            let garbage: Vec<_> = (0..64).map(|_| scene.signed_by(&stranger)).collect();
+            let garbage: Vec<_> =
+                garbage.iter().map(|(payload, signature)| (payload.as_bytes(), signature.as_str())).collect();
+            registry.push_cosign_signatures(REPOSITORY, &image.digest, &garbage);
+        } else {
+            for _ in 0..64 {
+                let signature = stranger.sign_base64(&image.bytes);
+                let body = json!({ "image_digest": image.digest.to_string(), "tag": "v1", "signature": signature });
+                assert_eq!(mirror.post("/api/v1/signatures", &body).await.status, StatusCode::CREATED);
+            }
+        }
+        scene.push_referrer();
+        let mut refusals = 0;
+        loop {
+            let answer = scene.pull().await;
+            if answer.status == StatusCode::OK {
+                break;
+            }
+            assert!(answer.phrase.contains("could not be checked"), "{answer:?}");
+            refusals += 1;
+            assert!(refusals < 64, "{answer:?}");
+            // For so long "could not tell" is believed.
+            mirror.clock.advance(std::time::Duration::from_secs(1));
+        }
+    }
 }

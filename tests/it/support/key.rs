@@ -1,7 +1,7 @@
 use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -15,11 +15,17 @@ impl Key {
         Self { pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap() }
     }
 
+    /// One on P-521, which costs most to check a signature with.
+    pub(crate) fn generate_dear() -> Self {
+        Self { pair: EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING).unwrap() }
+    }
+
     /// The public half, as a file of the trust directory holds it.
     pub(crate) fn pem(&self) -> String {
         let der = self.pair.public_key().as_der().unwrap();
         let text = STANDARD.encode(der.as_ref());
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", &text[..64], &text[64..])
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
     }
 
     pub(crate) fn sign(&self, bytes: &[u8]) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! What a verdict costs: one signature recognised and verified, by algorithm, and the search that ends
-//! in no key.
+//! in no key. Beside each format the signatures alone that have to be checked for it.
 
 use std::hint::black_box;
 
@@ -7,11 +7,12 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{
         ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING,
-        EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, ParsedPublicKey, VerificationAlgorithm,
+        ECDSA_P521_SHA512_ASN1, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use jiff::Timestamp;
 use sig_repo::{
     oci::Digest,
@@ -90,6 +91,7 @@ fn one_verification(criterion: &mut Criterion) {
     group.bench_function("ecdsa-p256 sha256 simple-signing", |bencher| {
         bencher.iter(|| judge(black_box(&signature), Some(PAYLOAD)));
     });
+    alone(&mut group, "ecdsa-p256 sha256 simple-signing", &[Key::P256]);
     group.finish();
 }
 
@@ -111,17 +113,22 @@ fn no_trusted_key(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Bundles with all their evidence, as they come from the store, and beside each the signatures alone
-/// that have to be checked for it.
+/// Bundles with all their evidence, as they come from the store.
 fn sigstore(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sigstore");
     let identity = r#"{"issuer": "https://github.com/login/oauth", "subject_pattern": ".+@gmail[.]com"}"#;
     let identity = Credential::Keyless(serde_json::from_str(identity).expect("an identity"));
     let key = Credential::PublicKey(PublicKey::from_pem(COSIGN_3_KEY).expect("the fixture is a key"));
     for (name, credential, bundle, artifact, signatures) in [
-        ("bundle with a key", key, COSIGN_3, COSIGN_3_MANIFEST, [1, 0]),
-        // Of the certificate by its authority; of the blob, certificate's log, log twice, timestamp.
-        ("full keyless", identity, KEYLESS, KEYLESS_BLOB, [5, 1]),
+        ("bundle with a key", key, COSIGN_3, COSIGN_3_MANIFEST, &[Key::P256][..]),
+        // Of the blob, certificate's log, log twice, timestamp; of the certificate by its authority.
+        (
+            "full keyless",
+            identity,
+            KEYLESS,
+            KEYLESS_BLOB,
+            &[Key::P256, Key::P256, Key::P256, Key::P256, Key::P256, Key::P384],
+        ),
     ] {
         let root = TrustRoot::new(vec![signer_with(credential)]);
         let root = root.with_sigstore([SigstoreRoot::public_good()].into(), Demands::default());
@@ -134,18 +141,7 @@ fn sigstore(criterion: &mut Criterion) {
         };
         assert!(judge(bundle).is_verified(), "{name}");
         group.bench_function(name, |bencher| bencher.iter(|| judge(black_box(bundle))));
-        let [p256, p384] = signatures;
-        let (p256, p384) = (
-            vec![signed(&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P256_SHA256_ASN1); p256],
-            vec![signed(&ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1); p384],
-        );
-        group.bench_function(format!("{name}, its signatures alone"), |bencher| {
-            bencher.iter(|| {
-                for (key, signature) in p256.iter().chain(&p384) {
-                    key.verify_sig(black_box(KEYLESS_BLOB), signature).expect("it was signed so");
-                }
-            });
-        });
+        alone(&mut group, name, signatures);
     }
     group.finish();
 }
@@ -178,7 +174,11 @@ fn notation(criterion: &mut Criterion) {
     let digest = Digest::sha256(manifest);
     let subject = Subject { digest: &digest, manifest: Some(manifest), repository: None };
     let mut group = criterion.benchmark_group("notation");
-    for (name, stores, envelope) in NOTATION {
+    // Of the root by itself, of the issuer by the root, of the signer by the issuer.
+    let chain = [Key::P384, Key::P384, Key::Rsa("rsa-3072")];
+    // Of the timestamp; of the authority's root by itself, of the authority by its root.
+    let stamp = [Key::P256, Key::Rsa("rsa-2048"), Key::Rsa("rsa-2048")];
+    for (name, stores, envelope, key) in NOTATION {
         let root = root(stores);
         let judge = |envelope: &[u8]| {
             let envelope =
@@ -187,8 +187,44 @@ fn notation(criterion: &mut Criterion) {
         };
         assert!(judge(envelope).is_verified(), "{name}");
         group.bench_function(name, |bencher| bencher.iter(|| judge(black_box(envelope))));
+        let stamp = if stores.contains("tsa:") { &stamp[..] } else { &[] };
+        alone(&mut group, name, &[&chain[..], &[key], stamp].concat());
     }
     group.finish();
+}
+
+/// Whose signature is to be checked: an RSA key is one of the fixtures.
+#[derive(Clone, Copy)]
+enum Key {
+    P256,
+    P384,
+    P521,
+    Rsa(&'static str),
+}
+
+/// What no verifier could leave out.
+fn alone(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, keys: &[Key]) {
+    let signed: Vec<_> = keys
+        .iter()
+        .map(|key| match key {
+            Key::P256 => signed(&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P256_SHA256_ASN1),
+            Key::P384 => signed(&ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1),
+            Key::P521 => signed(&ECDSA_P521_SHA512_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1),
+            Key::Rsa(name) => {
+                let pem = KEYS.iter().find(|(key, _)| key == name).expect("the fixture is there").1;
+                let (_, der) = der::pem::decode_vec(pem.as_bytes()).expect("the fixture is PEM");
+                let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &der).expect("the fixture is a key");
+                (key, signature(name, "sha256", "manifest"))
+            }
+        })
+        .collect();
+    group.bench_function(format!("{name}, its signatures alone"), |bencher| {
+        bencher.iter(|| {
+            for (key, signature) in &signed {
+                key.verify_sig(black_box(MANIFEST), signature).expect("it was signed so");
+            }
+        });
+    });
 }
 
 fn signed(
@@ -196,7 +232,7 @@ fn signed(
     verifying: &'static dyn VerificationAlgorithm,
 ) -> (ParsedPublicKey, Vec<u8>) {
     let key = EcdsaKeyPair::generate(signing).expect("a key");
-    let signature = key.sign(&SystemRandom::new(), KEYLESS_BLOB).expect("a signature").as_ref().to_vec();
+    let signature = key.sign(&SystemRandom::new(), MANIFEST).expect("a signature").as_ref().to_vec();
     (ParsedPublicKey::new(verifying, key.public_key().as_ref()).expect("its key"), signature)
 }
 
@@ -206,15 +242,21 @@ const COSIGN_3_MANIFEST: &[u8] = include_bytes!("../tests/fixtures/sigstore/mani
 const KEYLESS: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.json");
 const KEYLESS_BLOB: &[u8] = include_bytes!("../tests/fixtures/sigstore/public/blob-rekor1-tsa.txt");
 
-const NOTATION: [(&str, &str, &[u8]); 5] = [
-    ("ecdsa-p256 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.jws")),
-    ("ecdsa-p256 cose", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.cose")),
-    ("ecdsa-p521 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-521.jws")),
-    ("rsa-4096 cose", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/rsa-4096.cose")),
+const NOTATION: [(&str, &str, &[u8], Key); 5] = [
+    ("ecdsa-p256 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.jws"), Key::P256),
+    ("ecdsa-p256 cose", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-256.cose"), Key::P256),
+    ("ecdsa-p521 jws", r#""ca:wabbit""#, include_bytes!("../tests/fixtures/notation/P-521.jws"), Key::P521),
+    (
+        "rsa-4096 cose",
+        r#""ca:wabbit""#,
+        include_bytes!("../tests/fixtures/notation/rsa-4096.cose"),
+        Key::Rsa("rsa-4096"),
+    ),
     (
         "ecdsa-p256 jws with a timestamp",
         r#""ca:wabbit","tsa:stamps""#,
         include_bytes!("../tests/fixtures/notation/timestamped.jws"),
+        Key::P256,
     ),
 ];
 

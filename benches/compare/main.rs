@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
 mod cold;
+mod commands;
 mod distribution;
 #[path = "../../tests/clients/http.rs"]
 #[allow(clippy::unwrap_used, dead_code, reason = "it was written for tests, which use all of it")]

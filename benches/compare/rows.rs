@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::ValueEnum;
 
 use crate::{
-    cold, distribution,
+    cold, commands, distribution,
     images::{Image, Key, Pusher},
     load::{self, Measured, WRK},
     mirror::{self, BINARY, Mirror},
@@ -34,6 +34,8 @@ pub(crate) enum Row {
     Idle,
     /// From start to ready
     Start,
+    /// Verified by a command, beside cosign's
+    Commands,
     /// Bytes of the binary
     Size,
 }
@@ -100,6 +102,12 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     }
     if wanted(Row::Start) {
         table.figures.extend(world.starts()?);
+    }
+    if wanted(Row::Commands) {
+        match commands::cosigns() {
+            Ok(cosigns) => table.duels = commands::measure(session, world.upstream.addr, &cosigns)?,
+            Err(error) => table.left_out("cosign", &error),
+        }
     }
     if wanted(Row::Size) {
         let bytes = fs::metadata(BINARY)?.len() as f64;

@@ -10,6 +10,7 @@ pub(crate) struct Table {
     /// Each with one column for each server; the first is what the others are held against, the last is ours.
     pub(crate) comparisons: Vec<Comparison>,
     pub(crate) figures: Vec<Figure>,
+    pub(crate) duels: Vec<Duel>,
     left_out: Vec<String>,
 }
 
@@ -27,6 +28,14 @@ pub(crate) struct Figure {
     pub(crate) samples: Samples,
     pub(crate) unit: Unit,
     pub(crate) goal: Option<Goal>,
+}
+
+/// Another program's command and ours, which answer the same question.
+pub(crate) struct Duel {
+    pub(crate) what: String,
+    pub(crate) peer: String,
+    /// Milliseconds of theirs and of ours.
+    pub(crate) pairs: Vec<(f64, f64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -187,6 +196,18 @@ impl fmt::Display for Table {
             for Figure { what, samples, unit, goal } in &self.figures {
                 let goal = goal.map_or_else(String::new, |goal| goal.show(*unit, samples.median()));
                 writeln!(f, "| {what} | {} | {goal} |", samples.show(*unit))?;
+            }
+            writeln!(f)?;
+        }
+        if !self.duels.is_empty() {
+            writeln!(f, "| on the command line | | sig-repo {} |", env!("CARGO_PKG_VERSION"))?;
+            writeln!(f, "|---|---|---|")?;
+            for duel in &self.duels {
+                let samples = |of: fn(&(f64, f64)) -> f64| Samples::new(duel.pairs.iter().map(of).collect::<Vec<_>>());
+                let [theirs, ours] = [samples(|pair| pair.0), samples(|pair| pair.1)];
+                let ratio = samples(|(theirs, ours)| ours / theirs).show(Unit::Times);
+                let (theirs, ours) = (theirs.show(Unit::Milliseconds), Unit::Milliseconds.show(ours.median()));
+                writeln!(f, "| {} | {}: {theirs} | {ours}, {ratio} |", duel.what, duel.peer)?;
             }
         }
         Ok(())

@@ -25,6 +25,7 @@ mod signer;
 mod signer_document;
 mod sigstore;
 mod timestamp;
+mod tuf;
 mod verifier;
 
 pub use self::envelope::{
@@ -47,6 +48,7 @@ pub use self::signer::{
 pub use self::signer_document::{SignerDocument, SignerDocumentError};
 pub use self::sigstore::{
     BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,
-    SigstoreRejection, SigstoreRoot, SigstoreRootError,
+    RootChange, RootPart, SigstoreRejection, SigstoreRoot, SigstoreRootError, Validity,
 };
+pub use self::tuf::{MAX_STATE_BYTES, TufError, TufFlaw, TufFound, TufRequest, TufRole, TufState, TufUpdate};
 pub use self::verifier::{Subject, revocation_checks, verify};

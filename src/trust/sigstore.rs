@@ -5,6 +5,7 @@
 
 mod bundle;
 mod certificate;
+mod changes;
 mod checkpoint;
 mod entry;
 mod identity;
@@ -24,6 +25,7 @@ pub(super) use self::{bundle::Bundle, verifier::verify};
 pub use self::{
     bundle::BundleFlaw,
     certificate::CertificateFlaw,
+    changes::{RootChange, RootPart, Validity},
     identity::{Claim, Keyless, KeylessError, Matcher},
     members::MemberFlaw,
     rejection::{EntryPart, SigstoreRejection},

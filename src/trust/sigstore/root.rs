@@ -31,6 +31,8 @@ pub(super) struct Authority {
     pub(super) anchor: TrustAnchor<'static>,
     /// SubjectPublicKeyInfo; a certificate's log has signed its hash.
     pub(super) public_key: Vec<u8>,
+    /// For people.
+    pub(super) subject: String,
     pub(super) valid: Window,
 }
 
@@ -170,9 +172,10 @@ fn authorities(root: &Object) -> Result<Vec<Authority>, SigstoreRootError> {
             let certificate = Certificate::from_der(&der).map_err(|_| malformed())?;
             valid = valid.and(validity(&certificate).ok_or_else(malformed)?);
             let public_key = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| malformed())?;
+            let subject = certificate.tbs_certificate.subject.to_string();
             let der = CertificateDer::from(der);
             let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| malformed())?.to_owned();
-            authorities.push(Authority { anchor, public_key, valid });
+            authorities.push(Authority { anchor, public_key, subject, valid });
         }
     }
     Ok(authorities)

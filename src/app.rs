@@ -7,6 +7,7 @@ mod process;
 mod service;
 mod sweep;
 mod time;
+mod trusted_root;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -34,6 +35,8 @@ pub use self::client::{TagsAnswer, Upstream, UpstreamConfig, UpstreamError, clie
 pub use self::explain::{Explanation, Refused, explain, explain_from};
 pub use self::process::{ServeError, serve};
 use self::service::Service;
+pub use self::trusted_root::{FetchError, fetch_trusted_root, sigstore_root_files, sigstore_roots};
+pub use crate::upstream::{TufRepository, TufRepositoryError};
 
 /// How often gathered audit events are written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(1);

@@ -19,6 +19,7 @@ mod server;
 mod signatures;
 mod signers;
 mod submit;
+mod trust;
 mod verify;
 mod verify_blob;
 mod workspace;
@@ -76,6 +77,8 @@ enum Command {
     Export(Box<export::Options>),
     /// List, add or revoke the signers that a server trusts
     Signers(signers::Options),
+    /// Renew the trusted root of sigstore that keyless signatures are verified with
+    Trust(trust::Options),
     /// Find out from a client's side what its mirror setting lets through, and which setting closes it
     Doctor(doctor::Options),
 }
@@ -101,7 +104,7 @@ pub fn run() -> ExitCode {
         Command::Verify(options) => {
             return verify::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
-        Command::VerifyBlob(options) => verify_blob::run(&options),
+        Command::VerifyBlob(options) => verify_blob::run(file, &options),
         Command::Submit(options) => submit::run(&options),
         Command::Signatures(options) => signatures::run(&options),
         Command::Import(options) => {
@@ -109,6 +112,9 @@ pub fn run() -> ExitCode {
         }
         Command::Export(options) => export::run(&options),
         Command::Signers(options) => signers::run(&options),
+        Command::Trust(options) => {
+            return trust::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
         Command::Doctor(options) => {
             return doctor::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }

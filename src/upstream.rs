@@ -24,6 +24,7 @@ mod revocation;
 mod tls;
 mod tokens;
 mod transport;
+mod tuf;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -49,6 +50,7 @@ pub use self::body::UpstreamBody;
 pub use self::client::Upstream;
 pub use self::error::{Phase, RealmRefusal, RedirectRefusal, UpstreamError};
 pub use self::revocation::RevocationServices;
+pub use self::tuf::{TufRepository, TufRepositoryError};
 
 /// What the registries are and how patient we are with them.
 #[derive(Debug, Clone)]

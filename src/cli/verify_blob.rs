@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, io::Read, path::PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
+    app,
     clock::Clock,
     oci::Digest,
     trust::{
@@ -43,7 +44,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "PATTERN")]
     certificate_oidc_issuer_regexp: Option<String>,
 
-    /// Trusted roots to verify by, in place of the public instance's; may be given often
+    /// Trusted roots to verify by, in place of those in TRUST_DIR or else the shipped one; may be given often
     #[arg(long, value_name = "FILE")]
     trusted_root: Vec<PathBuf>,
 
@@ -89,7 +90,7 @@ struct Workflow {
 
 /// Says on standard output that it is verified; everything else is an error.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
+pub(super) fn run(file: Option<PathBuf>, options: &Options) -> Result<(), anyhow::Error> {
     let (digest, blob) = options.blob()?;
     let bundle = fs::read(&options.bundle).with_context(|| format!("--bundle {}", options.bundle.display()))?;
     let envelope = Envelope::recognise(&bundle, None, &Annotations::new())
@@ -106,7 +107,7 @@ pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
         not_after: None,
         revoked: None,
     };
-    let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots()?.into(), demands).with_large_files();
+    let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots(file)?.into(), demands).with_large_files();
     let subject = Subject { digest: &digest, manifest: blob.as_deref(), repository: None };
     match verify(&envelope, &subject, &root, clock.now()) {
         Outcome::Verified(verified) => {
@@ -167,9 +168,9 @@ impl Options {
         }
     }
 
-    fn roots(&self) -> anyhow::Result<Vec<SigstoreRoot>> {
+    fn roots(&self, file: Option<PathBuf>) -> anyhow::Result<Vec<SigstoreRoot>> {
         if self.trusted_root.is_empty() {
-            return Ok(vec![SigstoreRoot::public_good()]);
+            return Ok(app::sigstore_roots(&super::configuration(file)?)?);
         }
         let root = |path: &PathBuf| {
             let json = fs::read(path).with_context(|| format!("--trusted-root {}", path.display()))?;
@@ -195,5 +196,5 @@ impl Workflow {
 
 const AFTER_HELP: &str = "\
 Exit code: 0 if it is verified, 1 if not or if the command line is wrong, as with cosign. Unlike with cosign a pattern must
-match all of a name, and the trusted root is the one that is shipped, unless --trusted-root names another: nothing is asked
-of any server.";
+match all of a name, and the trusted roots are those of TRUST_DIR, as for the server, or the one that is shipped where there
+is none, unless --trusted-root names another: nothing is asked of any server.";

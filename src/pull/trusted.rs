@@ -123,7 +123,7 @@ impl Trusted {
             match since.map(|since| self.clock.now().duration_since(since.timestamp())) {
                 Ok(age) if age > ROOT_GROWS_OLD => tracing::warn!(
                     "keyless signatures are verified with the root of the public sigstore of {date}, which has grown old: \
-                     put a newer trusted_root.json into TRUST_DIR"
+                     `sig-repo trust update` fetches the one of today, or put a newer trusted_root.json into TRUST_DIR"
                 ),
                 _ => tracing::info!("keyless signatures are verified with the root of the public sigstore of {date}"),
             }

@@ -59,6 +59,7 @@ pub enum RedirectRefusal {
     TooMany,
     Downgrade,
     Target,
+    NotFollowed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,7 @@ impl std::fmt::Display for RedirectRefusal {
             Self::TooMany => "too many in a row",
             Self::Downgrade => "it leads from https to http",
             Self::Target => "its target is no http URL",
+            Self::NotFollowed => "none is followed here",
         })
     }
 }

@@ -31,6 +31,7 @@ mod signatures_api;
 mod signers_api;
 mod support;
 mod thresholds;
+mod trust_update;
 mod upstream;
 mod verify_blob;
 mod verify_command;

@@ -12,3 +12,4 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod signing;
 pub(crate) mod sources;
+pub(crate) mod tuf;

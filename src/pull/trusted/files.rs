@@ -135,6 +135,16 @@ impl TrustFiles {
         }
         roots
     }
+
+    /// The names of the files that are trusted roots, or were to be.
+    pub fn sigstore_root_files(&self) -> Vec<String> {
+        let is_root = |content: &Content| {
+            matches!(content, Content::SigstoreRoot(_) | Content::Nothing { instead_of_root: true })
+        };
+        let names =
+            self.files.iter().filter(|file| is_root(&file.content)).filter_map(|file| file.stamp.path.file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
 }
 
 /// The files of the directory by name; dot files are what Kubernetes and editors keep beside them.

@@ -21,6 +21,7 @@ mod openpgp;
 mod outcome;
 mod pem;
 mod root;
+mod scheme;
 mod signer;
 mod signer_document;
 mod sigstore;
@@ -36,11 +37,12 @@ pub use self::key::{KeyError, MAX_PEM_BYTES, PublicKey};
 pub use self::notation::{
     AttributeFlaw, ChainFlaw, IdentityFlaw, MAX_CRL_BYTES, MAX_OCSP_BYTES, NotationCredential, NotationFileProblem,
     NotationFiles, NotationFlaw, NotationRejection, PolicyError, PolicyProblem, RevocationCheck, RevocationFlaw,
-    RevocationId, Revocations, SchemeError, Status, StoreFlaw, TimestampFlaw,
+    RevocationId, Revocations, Status, StoreFlaw, TimestampFlaw,
 };
 pub use self::openpgp::{Fingerprint, OpenPgpFlaw, OpenPgpKey, OpenPgpKeyError, OpenPgpRejection};
 pub use self::outcome::{Evidence, Inconclusive, Outcome, Rejection, Verified};
 pub use self::root::TrustRoot;
+pub use self::scheme::SchemeError;
 pub use self::signer::{
     Credential, CredentialError, NotOneCredential, Revocation, Signer, SignerId, SignerIdError, SignerIdentity,
     SignerOrigin,
@@ -50,5 +52,6 @@ pub use self::sigstore::{
     BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,
     RootChange, RootPart, SigstoreRejection, SigstoreRoot, SigstoreRootError, Validity,
 };
+pub use self::timestamp::TokenFlaw;
 pub use self::tuf::{MAX_STATE_BYTES, TufError, TufFlaw, TufFound, TufRequest, TufRole, TufState, TufUpdate};
 pub use self::verifier::{Subject, revocation_checks, verify};

@@ -1,4 +1,4 @@
-//! Timestamp tokens (RFC 3161), for both of their readers: beside a signature of sigstore, and of notation.
+//! Timestamp tokens (RFC 3161), by the rules of both who believe them: beside a signature of sigstore, and of notation.
 
 #![no_main]
 

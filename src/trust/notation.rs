@@ -18,7 +18,6 @@ mod payload;
 mod policy;
 mod rejection;
 mod revocation;
-mod scheme;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -35,7 +34,6 @@ pub use self::{
     policy::{PolicyError, PolicyProblem},
     rejection::NotationRejection,
     revocation::{MAX_CRL_BYTES, MAX_OCSP_BYTES, RevocationCheck, RevocationFlaw, RevocationId, Revocations, Status},
-    scheme::SchemeError,
     store::StoreFlaw,
     timestamp::TimestampFlaw,
 };

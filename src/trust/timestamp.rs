@@ -1,75 +1,113 @@
-//! Timestamp tokens (RFC 3161): that an authority saw some bytes at some time. Which authority is to be
-//! believed is for the format that the token came with.
+//! Timestamp tokens (RFC 3161), in whose CMS (RFC 5652) an authority says when it saw some bytes. Which
+//! authority is to be believed, and what follows from the time, is for the format that the token came with.
 
+mod info;
 #[cfg(test)]
 mod tests;
 
-use aws_lc_rs::digest::{self, digest};
 use cms::{
+    cert::CertificateChoices,
     content_info::ContentInfo,
     signed_data::{SignedData, SignerIdentifier, SignerInfo},
 };
 use jiff::Timestamp;
+use spki::AlgorithmIdentifierRef;
 use x509_cert::{
     Certificate,
-    attr::Attribute,
     der::{
-        self, Any, Decode, DecodeValue, Encode, FixedTag, Header, Reader, Tag, Tagged,
-        asn1::{AnyRef, ObjectIdentifier, OctetString, OctetStringRef},
+        self, Any, Decode, DecodeValue, Encode, FixedTag, Header, Reader, Tag,
+        asn1::{AnyRef, ObjectIdentifier, OctetStringRef},
     },
     ext::pkix::SubjectKeyIdentifier,
-    spki::AlgorithmIdentifierOwned,
 };
 
-use super::{PublicKey, der_limits, key::Hash, verifier::message::Message};
+use self::info::Info;
+use super::{
+    PublicKey, der_limits,
+    key::Hash,
+    scheme::{Scheme, SchemeError, hash_of},
+};
 
-/// A token that is well formed; whether it is true is for [`Self::is_by`].
+/// A token that is well formed; whether it is true is for [`Self::check_signer`].
 #[derive(Debug, Clone)]
 pub(super) struct TimestampToken {
-    time: Timestamp,
-    imprint: Imprint,
-    signer: SignerInfo,
-    /// What the signed attributes have the hash of.
+    info: Info,
+    /// The bytes of the TSTInfo.
     content: Vec<u8>,
+    signer: SignerInfo,
+    certificates: Vec<Certificate>,
 }
 
-#[derive(Debug, Clone)]
-struct Imprint {
-    hash: Hash,
-    hashed: Vec<u8>,
+/// What is wrong with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFlaw {
+    #[error("it is not a timestamp token: CMS signed data with a TSTInfo is expected, in DER")]
+    Encoding,
+    #[error("it has not exactly one signer, who signed its content and the certificate that he signs with")]
+    Signer,
+    #[error("it is signed with another certificate")]
+    OtherCertificate,
+    #[error("{0}")]
+    Scheme(#[from] SchemeError),
+    #[error("its own signature is false")]
+    Signature,
 }
 
 impl TimestampToken {
-    /// Reads a token, or the granted response that holds one.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, TokenFlaw> {
         if bytes.len() > MAX_TOKEN_BYTES || !der_limits::are_kept(bytes) {
-            return None;
+            return Err(TokenFlaw::Encoding);
         }
-        let response = Response::from_der(bytes).ok();
-        let info = match response {
-            Some(response) if response.is_granted => ContentInfo::from_der(&response.token?.to_der().ok()?).ok()?,
-            Some(_) => return None,
-            None => ContentInfo::from_der(bytes).ok()?,
-        };
-        let data: SignedData = (info.content_type == SIGNED_DATA).then(|| info.content.decode_as().ok())??;
-        if data.encap_content_info.econtent_type != TST_INFO {
-            return None;
-        }
-        let content = data.encap_content_info.econtent?.decode_as::<OctetString>().ok()?.into_bytes();
-        let stamp = Stamp::from_der(&content).ok()?;
-        let imprint = Imprint { hash: hash_of(stamp.algorithm)?, hashed: stamp.hashed.to_vec() };
+        let info = ContentInfo::from_der(bytes).map_err(|_| TokenFlaw::Encoding)?;
+        let data = (info.content_type == SIGNED_DATA).then(|| info.content.decode_as::<SignedData>().ok());
+        let data = data.flatten().ok_or(TokenFlaw::Encoding)?;
+        let content = &data.encap_content_info;
+        let octets = content.econtent.as_ref().filter(|_| content.econtent_type == TST_INFO);
+        let octets = octets.and_then(|any| AnyRef::from(any).decode_as::<OctetStringRef<'_>>().ok());
+        let content = octets.ok_or(TokenFlaw::Encoding)?.as_bytes().to_vec();
+        let info = Info::read(&content)?;
         // An authority signs alone; with more signers two readers could look at two of them.
-        let [signer] = data.signer_infos.0.as_slice() else { return None };
-        Some(Self { time: general_time(stamp.time)?, imprint, signer: signer.clone(), content })
+        let [signer] = data.signer_infos.0.as_slice() else { return Err(TokenFlaw::Signer) };
+        let signer = signer.clone();
+        let choices = data.certificates.map(|set| set.0.into_vec()).unwrap_or_default();
+        let certificates = choices.into_iter().filter_map(|choice| match choice {
+            CertificateChoices::Certificate(certificate) => Some(certificate),
+            CertificateChoices::Other(_) => None,
+        });
+        Ok(Self { info, content, signer, certificates: certificates.collect() })
+    }
+
+    /// Reads the granted response that holds a token, or the token alone.
+    pub(super) fn parse_granted(bytes: &[u8]) -> Result<Self, TokenFlaw> {
+        if bytes.len() > MAX_TOKEN_BYTES || !der_limits::are_kept(bytes) {
+            return Err(TokenFlaw::Encoding);
+        }
+        match Response::from_der(bytes) {
+            Ok(Response { is_granted: true, token: Some(token) }) => {
+                Self::parse(&token.to_der().map_err(|_| TokenFlaw::Encoding)?)
+            }
+            Ok(_) => Err(TokenFlaw::Encoding),
+            Err(_) => Self::parse(bytes),
+        }
     }
 
     pub(super) fn time(&self) -> Timestamp {
-        self.time
+        self.info.time
+    }
+
+    /// The earliest and the latest time that it can have been, as exact as the authority says to be.
+    pub(super) fn bounds(&self) -> (Timestamp, Timestamp) {
+        self.info.bounds()
     }
 
     /// Whether it is these bytes that the authority saw.
     pub(super) fn is_over(&self, bytes: &[u8]) -> bool {
-        digest(algorithm(self.imprint.hash), bytes).as_ref() == self.imprint.hashed
+        self.info.is_over(bytes)
+    }
+
+    /// The certificates that came with it, for which nobody answers.
+    pub(super) fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 
     /// Whether it says to be signed with this certificate's key.
@@ -85,33 +123,61 @@ impl TimestampToken {
         }
     }
 
-    /// Whether the holder of `key` signed it: RFC 5652, section 5.4.
-    pub(super) fn is_by(&self, key: &PublicKey) -> bool {
-        let hash = hash_of(self.signer.digest_alg.oid);
-        let (Some(hash), Some(attributes)) = (hash, &self.signer.signed_attrs) else {
-            return false;
-        };
-        let one = |oid| {
-            let mut found = attributes.iter().filter(|attribute: &&Attribute| attribute.oid == oid);
+    /// Whether the holder of `key` signed it (RFC 5652, section 5.4) and said to do so with the certificate
+    /// `der` (RFC 5816), so that no other with the same key can be put in its place.
+    pub(super) fn check_signer(&self, der: &[u8], key: &PublicKey) -> Result<(), TokenFlaw> {
+        let scheme = Scheme::of_signer(&self.signer.signature_algorithm, &self.signer.digest_alg)?;
+        let hash = hash_of(self.signer.digest_alg.oid)?;
+        let attributes = self.signer.signed_attrs.as_ref().ok_or(TokenFlaw::Signer)?;
+        let one = |oid: ObjectIdentifier| {
+            let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
             match (found.next().map(|attribute| attribute.values.as_slice()), found.next()) {
-                (Some([value]), None) => Some(value),
-                _ => None,
+                (Some([value]), None) => Ok(AnyRef::from(value)),
+                _ => Err(TokenFlaw::Signer),
             }
         };
-        let names_content = one(CONTENT_TYPE).is_some_and(|value| value.decode_as() == Ok(TST_INFO));
-        let hashed = digest(algorithm(hash), &self.content);
-        let has_content = one(MESSAGE_DIGEST)
-            .and_then(|value| value.decode_as::<OctetStringRef<'_>>().ok())
-            .is_some_and(|value| value.as_bytes() == hashed.as_ref());
-        let (true, true, Ok(signed)) = (names_content, has_content, attributes.to_der()) else {
-            return false;
-        };
-        let message = Message::payload(&signed);
-        let signing_hash = signing_hash(&self.signer.signature_algorithm).unwrap_or(hash);
-        message
-            .hashed(signing_hash)
-            .is_some_and(|hashed| key.verifies_hash(signing_hash, &hashed, self.signer.signature.as_bytes()))
+        if one(CONTENT_TYPE)?.decode_as() != Ok(TST_INFO) {
+            return Err(TokenFlaw::Signer);
+        }
+        let stated = one(MESSAGE_DIGEST)?.decode_as::<OctetStringRef<'_>>().map_err(|_| TokenFlaw::Signer)?;
+        if stated.as_bytes() != hash.of(&self.content).as_ref() {
+            return Err(TokenFlaw::Signature);
+        }
+        let (hash, expected) = signing_certificate(one(SIGNING_CERTIFICATE_V2)?)?;
+        if hash.of(der).as_ref() != expected {
+            return Err(TokenFlaw::OtherCertificate);
+        }
+        // The attributes are signed as the set that they are.
+        let signed = attributes.to_der().map_err(|_| TokenFlaw::Encoding)?;
+        match scheme.verifies(key, &signed, self.signer.signature.as_bytes()) {
+            true => Ok(()),
+            false => Err(TokenFlaw::Signature),
+        }
     }
+}
+
+/// RFC 5035, section 3: the first of the certificates is the signer's. SHA-256 unless it says otherwise.
+fn signing_certificate(attribute: AnyRef<'_>) -> Result<(Hash, &[u8]), TokenFlaw> {
+    let first = attribute.sequence(|reader| {
+        let certificates = AnyRef::decode(reader)?;
+        let _policies = Option::<AnyRef<'_>>::decode(reader)?;
+        certificates.sequence(|reader| {
+            let first = AnyRef::decode(reader)?;
+            while Option::<AnyRef<'_>>::decode(reader)?.is_some() {}
+            Ok(first)
+        })
+    });
+    let named = first.and_then(|first| {
+        first.sequence(|reader| {
+            let algorithm = Option::<AlgorithmIdentifierRef<'_>>::decode(reader)?;
+            let hash = OctetStringRef::decode(reader)?;
+            let _issuer_and_serial = Option::<AnyRef<'_>>::decode(reader)?;
+            Ok((algorithm, hash))
+        })
+    });
+    let (algorithm, hash) = named.map_err(|_| TokenFlaw::Signer)?;
+    let algorithm = algorithm.map_or(Ok(Hash::Sha256), |algorithm| hash_of(algorithm.oid))?;
+    Ok((algorithm, hash.as_bytes()))
 }
 
 struct Response {
@@ -140,82 +206,6 @@ impl FixedTag for Response {
     const TAG: Tag = Tag::Sequence;
 }
 
-/// The beginning of `TSTInfo`, as far as anything here depends on it.
-struct Stamp<'a> {
-    algorithm: ObjectIdentifier,
-    hashed: &'a [u8],
-    time: AnyRef<'a>,
-}
-
-impl<'a> DecodeValue<'a> for Stamp<'a> {
-    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
-        reader.read_nested(header.length, |reader| {
-            if u8::decode(reader)? != 1 {
-                return Err(Tag::Integer.value_error());
-            }
-            let _policy = ObjectIdentifier::decode(reader)?;
-            let (algorithm, hashed) = reader.sequence(|reader| {
-                let algorithm = AlgorithmIdentifierOwned::decode(reader)?;
-                Ok((algorithm.oid, OctetStringRef::decode(reader)?.as_bytes()))
-            })?;
-            let _serial = AnyRef::decode(reader)?;
-            let time = AnyRef::decode(reader)?;
-            while !reader.is_finished() {
-                AnyRef::decode(reader)?;
-            }
-            Ok(Self { algorithm, hashed, time })
-        })
-    }
-}
-
-impl FixedTag for Stamp<'_> {
-    const TAG: Tag = Tag::Sequence;
-}
-
-/// `YYYYMMDDhhmmss[.f…]Z`, with which RFC 3161 goes beyond what DER readers take. A part of a second is
-/// left out.
-fn general_time(value: AnyRef<'_>) -> Option<Timestamp> {
-    let text = (value.tag() == Tag::GeneralizedTime).then(|| str::from_utf8(value.value()).ok())??;
-    let (whole, fraction) = text.strip_suffix('Z')?.split_at_checked(14)?;
-    let is_fraction = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !whole.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    if !fraction.is_empty() && !fraction.strip_prefix('.').is_some_and(is_fraction) {
-        return None;
-    }
-    let part = |range| whole.get(range);
-    let (date, time) = (part(0..8)?, part(8..14)?);
-    format!("{date}T{time}Z").parse().ok()
-}
-
-fn hash_of(oid: ObjectIdentifier) -> Option<Hash> {
-    match oid {
-        SHA256 => Some(Hash::Sha256),
-        SHA384 => Some(Hash::Sha384),
-        SHA512 => Some(Hash::Sha512),
-        _ => None,
-    }
-}
-
-/// The hash that a signature algorithm names, if it names one.
-fn signing_hash(algorithm: &AlgorithmIdentifierOwned) -> Option<Hash> {
-    match algorithm.oid {
-        ECDSA_SHA256 | RSA_SHA256 => Some(Hash::Sha256),
-        ECDSA_SHA384 | RSA_SHA384 => Some(Hash::Sha384),
-        ECDSA_SHA512 | RSA_SHA512 => Some(Hash::Sha512),
-        _ => None,
-    }
-}
-
-fn algorithm(hash: Hash) -> &'static digest::Algorithm {
-    match hash {
-        Hash::Sha256 => &digest::SHA256,
-        Hash::Sha384 => &digest::SHA384,
-        Hash::Sha512 => &digest::SHA512,
-    }
-}
-
 /// With a chain of certificates in it a token has some 6 KiB.
 pub(super) const MAX_TOKEN_BYTES: usize = 32 << 10;
 
@@ -223,12 +213,4 @@ const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
 const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
 const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
-const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
-const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
-const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
-const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
-const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
-const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
-const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+const SIGNING_CERTIFICATE_V2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");

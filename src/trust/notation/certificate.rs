@@ -19,8 +19,11 @@ use x509_cert::{
     time::Time,
 };
 
-use super::scheme::{Scheme, SchemeError};
-use crate::trust::{KeyError, PublicKey, der_limits::are_kept};
+use crate::trust::{
+    KeyError, PublicKey,
+    der_limits::are_kept,
+    scheme::{Scheme, SchemeError},
+};
 
 /// Larger than any certificate that signs code; what is larger is made to be slow.
 pub(super) const MAX_CERTIFICATE_BYTES: usize = 16 << 10;
@@ -90,6 +93,10 @@ impl Certificate {
         let (not_before, not_after) = (timestamp(validity.not_before), timestamp(validity.not_after));
         let extensions = Extensions::read(parsed.tbs_certificate.extensions.as_deref().unwrap_or_default())?;
         Ok(Self { der: der.to_vec(), tbs, parsed, not_before, not_after, extensions })
+    }
+
+    pub(super) fn parsed(&self) -> &x509_cert::Certificate {
+        &self.parsed
     }
 
     pub(super) fn der(&self) -> &[u8] {

@@ -4,11 +4,11 @@
 use der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::{KeyUsage, KeyUsages};
 
-use super::{
-    certificate::{Certificate, Extensions},
+use super::certificate::{Certificate, Extensions};
+use crate::trust::{
+    KeyError, PublicKey,
     scheme::{Scheme, SchemeError},
 };
-use crate::trust::{KeyError, PublicKey};
 
 /// What the first certificate of a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

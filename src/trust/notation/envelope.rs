@@ -12,15 +12,13 @@ use super::{
     jws,
     payload::Target,
 };
-use crate::trust::{Format, JsonFlaw, curve::Curve, key::Algorithm};
+use crate::trust::{Format, JsonFlaw, curve::Curve, key::Algorithm, timestamp::MAX_TOKEN_BYTES};
 
 /// An envelope with its certificates and a timestamp has a few KiB; what is larger is made to be slow.
 pub(super) const MAX_ENVELOPE_BYTES: usize = 128 << 10;
 
 /// The chain of one signer, and what a timestamp brings along. Each costs a check, which on P-521 takes 0.4 ms.
 pub(super) const MAX_CERTIFICATES: usize = 8;
-
-pub(super) const MAX_TIMESTAMP_BYTES: usize = 64 << 10;
 
 /// An envelope that is well formed. What it says counts only once it has been verified.
 #[derive(Debug, Clone)]
@@ -75,7 +73,7 @@ pub enum NotationFlaw {
     Certificates,
     #[error(transparent)]
     Certificate(#[from] CertificateFlaw),
-    #[error("a timestamp has at most {MAX_TIMESTAMP_BYTES} bytes")]
+    #[error("a timestamp has at most {MAX_TOKEN_BYTES} bytes")]
     TimestampTooLarge,
     #[error("the payload's targetArtifact lacks {name:?}, or it is of another kind")]
     Target { name: &'static str },
@@ -105,7 +103,7 @@ impl Envelope {
         if parts.chain.is_empty() || parts.chain.len() > MAX_CERTIFICATES {
             return Err(NotationFlaw::Certificates);
         }
-        if parts.timestamp.as_ref().is_some_and(|token| token.len() > MAX_TIMESTAMP_BYTES) {
+        if parts.timestamp.as_ref().is_some_and(|token| token.len() > MAX_TOKEN_BYTES) {
             return Err(NotationFlaw::TimestampTooLarge);
         }
         let statement = match parts.attributes {

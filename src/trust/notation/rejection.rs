@@ -134,7 +134,7 @@ mod tests {
             NotationRejection::CertificateNotYetValid { from: at },
             NotationRejection::SigningTime { at },
             TimestampFlaw::Missing.into(),
-            TimestampFlaw::Encoding.into(),
+            TimestampFlaw::Imprint.into(),
             TimestampFlaw::Untrusted.into(),
             TimestampFlaw::Outside { at }.into(),
             TimestampFlaw::Revoked.into(),

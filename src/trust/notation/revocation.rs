@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{certificate::Certificate, scheme::SchemeError};
-use crate::trust::KeyError;
+use super::certificate::Certificate;
+use crate::trust::{KeyError, scheme::SchemeError};
 
 /// A certificate that says where to ask about it, and who answers for it: the one that issued it.
 #[derive(Debug, Clone, PartialEq, Eq)]

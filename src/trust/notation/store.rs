@@ -4,11 +4,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use der::pem::{self, LineEnding};
 
-use super::{
-    certificate::{Certificate, CertificateFlaw},
-    scheme::SchemeError,
-};
-use crate::trust::KeyError;
+use super::certificate::{Certificate, CertificateFlaw};
+use crate::trust::{KeyError, scheme::SchemeError};
 
 /// What the certificates of a store vouch for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

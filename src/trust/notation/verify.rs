@@ -15,13 +15,12 @@ use super::{
     envelope::{Envelope, Signed},
     policy::Action,
     revocation::{RevocationCheck, Revocations, Standing},
-    scheme::Scheme,
     store::StoreKind,
     timestamp::{self, Stamp, TimestampFlaw},
 };
 use crate::{
     oci::{Digest, Manifest, ManifestError},
-    trust::{Subject, key::Hash},
+    trust::{Subject, key::Hash, scheme::Scheme},
 };
 
 /// One envelope in question, for as many statements as are asked about it.

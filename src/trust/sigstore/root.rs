@@ -56,7 +56,8 @@ pub(super) struct Log {
 #[derive(Debug, Clone)]
 pub(super) struct TimestampAuthority {
     pub(super) url: String,
-    /// The certificate that signs tokens, and its key.
+    /// The certificate that signs tokens, as it is listed and as it reads, and its key.
+    pub(super) der: Vec<u8>,
     pub(super) certificate: Certificate,
     pub(super) key: PublicKey,
     pub(super) valid: Window,
@@ -212,13 +213,13 @@ fn timestamp_authorities(root: &Object) -> Result<Vec<TimestampAuthority>, Sigst
     for (at, entry) in members::objects(root, list, MAX_AUTHORITIES)?.into_iter().enumerate() {
         let mut valid = Window::read(entry)?;
         let mut signer = None;
-        for der in chain(entry)?.iter().rev() {
+        for der in chain(entry)?.into_iter().rev() {
             let malformed = || SigstoreRootError::Certificate { list, at };
-            let certificate = Certificate::from_der(der).map_err(|_| malformed())?;
+            let certificate = Certificate::from_der(&der).map_err(|_| malformed())?;
             valid = valid.and(validity(&certificate).ok_or_else(malformed)?);
-            signer = Some(certificate);
+            signer = Some((der, certificate));
         }
-        let certificate = signer.ok_or(SigstoreRootError::Certificate { list, at })?;
+        let (der, certificate) = signer.ok_or(SigstoreRootError::Certificate { list, at })?;
         let usage = certificate.tbs_certificate.get::<ExtendedKeyUsage>();
         if !matches!(usage, Ok(Some((_, usage))) if usage.0 == [ID_KP_TIME_STAMPING]) {
             return Err(SigstoreRootError::NotATimestampSigner { at });
@@ -227,7 +228,7 @@ fn timestamp_authorities(root: &Object) -> Result<Vec<TimestampAuthority>, Sigst
         let key = key.map_err(|_| KeyError::Encoding).and_then(PublicKey::from_der);
         let key = key.map_err(|error| SigstoreRootError::Key { list, at, error })?;
         let url = members::optional_text(entry, "uri")?.unwrap_or_default().to_owned();
-        authorities.push(TimestampAuthority { url, certificate, key, valid });
+        authorities.push(TimestampAuthority { url, der, certificate, key, valid });
     }
     Ok(authorities)
 }

@@ -75,14 +75,14 @@ impl Witnesses {
             return Ok(());
         }
         for bytes in &bundle.timestamps {
-            let token = TimestampToken::parse(bytes).ok_or(SigstoreRejection::TimestampMalformed)?;
+            let token = TimestampToken::parse_granted(bytes).map_err(|_| SigstoreRejection::TimestampMalformed)?;
             let at = token.time();
             let named = root.timestamp_authorities.iter().filter(|authority| token.names(&authority.certificate));
             let mut reason = None;
             for authority in named {
                 if !token.is_over(bundle.signature.bytes()) {
                     reason = Some(SigstoreRejection::TimestampMismatch);
-                } else if !token.is_by(&authority.key) {
+                } else if token.check_signer(&authority.der, &authority.key).is_err() {
                     reason = Some(SigstoreRejection::TimestampInvalid);
                 } else if !authority.valid.contains(at) {
                     reason = Some(SigstoreRejection::TimestampTime { at });

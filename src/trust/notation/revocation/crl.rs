@@ -16,10 +16,8 @@ use super::{
 };
 use crate::trust::{
     der_limits::are_kept,
-    notation::{
-        certificate::{Certificate, places_of_lists, signed_part, timestamp},
-        scheme::Scheme,
-    },
+    notation::certificate::{Certificate, places_of_lists, signed_part, timestamp},
+    scheme::Scheme,
 };
 
 /// Where the changes since this list are.

@@ -16,10 +16,8 @@ use x509_ocsp::{
 use super::{MAX_OCSP_BYTES, RevocationFlaw, Revoked, Status};
 use crate::trust::{
     der_limits::are_kept,
-    notation::{
-        certificate::{Certificate, signed_part},
-        scheme::Scheme,
-    },
+    notation::certificate::{Certificate, signed_part},
+    scheme::Scheme,
 };
 
 /// Asks about one certificate, without a nonce: answers may then be prepared and cached, and how old one

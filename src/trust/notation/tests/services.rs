@@ -33,12 +33,14 @@ use super::{
     super::{
         certificate::Certificate,
         revocation::{RevocationCheck, RevocationFlaw, Revocations, Standing},
-        scheme::{Scheme, SchemeError},
     },
     maker::{Maker, authority, named},
     *,
 };
-use crate::trust::key::Hash;
+use crate::trust::{
+    key::Hash,
+    scheme::{Scheme, SchemeError},
+};
 
 /// RFC 6960, section 4.2.2.2.
 #[test]

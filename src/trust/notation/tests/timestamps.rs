@@ -1,7 +1,14 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
+use cms::{
+    content_info::ContentInfo,
+    signed_data::{SignedData, SignerIdentifier},
+};
+use der::{Any, Decode, Encode};
 use serde_json::{Value, json};
+use x509_cert::serial_number::SerialNumber;
 
 use super::{super::TimestampFlaw, *};
+use crate::trust::TokenFlaw;
 
 const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
 
@@ -91,20 +98,32 @@ fn pitfall_20_a_token_that_is_changed_cut_or_made_to_be_slow_is_refused() {
         flaw(&with_token(&changed), &strict(), now())
     };
     // The time that it states, and its signature's last byte.
-    assert_eq!(changed(at(b"20261") + 5), TimestampFlaw::Signature);
-    assert_eq!(changed(good.len() - 1), TimestampFlaw::Signature);
+    assert_eq!(changed(at(b"20261") + 5), TokenFlaw::Signature.into());
+    assert_eq!(changed(good.len() - 1), TokenFlaw::Signature.into());
     for end in (0..good.len()).step_by(61) {
-        assert_eq!(flaw(&with_token(&good[..end]), &strict(), now()), TimestampFlaw::Encoding, "{end}");
+        assert_eq!(flaw(&with_token(&good[..end]), &strict(), now()), TokenFlaw::Encoding.into(), "{end}");
     }
     let numbers = [2, 1, 7].repeat(10_000);
     let set = [&[0x31, 0x82][..], &u16::try_from(numbers.len()).unwrap().to_be_bytes(), &numbers].concat();
-    assert_eq!(flaw(&with_token(&set), &strict(), now()), TimestampFlaw::Encoding);
+    assert_eq!(flaw(&with_token(&set), &strict(), now()), TokenFlaw::Encoding.into());
     for at in (0..good.len()).step_by(19) {
         let mut changed = good.clone();
         changed[at] ^= 0x2a;
         // Whatever the byte was: an answer, and not that it counts unless nothing that counts was changed.
         drop(outcome(&with_token(&changed), &strict(), now()));
     }
+}
+
+#[test]
+fn a_token_names_the_certificate_that_it_is_signed_with() {
+    let info = ContentInfo::from_der(&token()).unwrap();
+    let mut data: SignedData = info.content.decode_as().unwrap();
+    let mut signers = data.signer_infos.0.into_vec();
+    let SignerIdentifier::IssuerAndSerialNumber(named) = &mut signers[0].sid else { panic!() };
+    named.serial_number = SerialNumber::new(&[1]).unwrap();
+    data.signer_infos = signers.try_into().unwrap();
+    let changed = ContentInfo { content: Any::encode_from(&data).unwrap(), ..info }.to_der().unwrap();
+    assert_eq!(flaw(&with_token(&changed), &strict(), now()), TimestampFlaw::NoCertificate);
 }
 
 #[test]

@@ -5,23 +5,23 @@ use der::{
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use spki::AlgorithmIdentifierRef;
 
-use crate::trust::{
-    key::Hash,
-    notation::scheme::{SchemeError, hash_of},
-};
+use super::TokenFlaw;
+use crate::trust::{key::Hash, scheme::hash_of};
 
 /// What a timestamp says: RFC 3161, section 2.4.2. Read here, because times may have fractions of a
 /// second, which the reader of `GeneralizedTime` refuses.
-pub(super) struct Info<'a> {
-    hash: ObjectIdentifier,
-    imprint: &'a [u8],
-    time: Timestamp,
+#[derive(Debug, Clone)]
+pub(super) struct Info {
+    hash: Hash,
+    imprint: Vec<u8>,
+    pub(super) time: Timestamp,
     accuracy: SignedDuration,
 }
 
-impl<'a> Info<'a> {
-    pub(super) fn read(der: &'a [u8]) -> Option<Self> {
-        let parts = AnyRef::from_der(der).ok()?.sequence(|reader| {
+impl Info {
+    pub(super) fn read(der: &[u8]) -> Result<Self, TokenFlaw> {
+        let encoding = |_| TokenFlaw::Encoding;
+        let parts = AnyRef::from_der(der).map_err(encoding)?.sequence(|reader| {
             let version = u8::decode(reader)?;
             let policy = ObjectIdentifier::decode(reader)?;
             let imprint = AnyRef::decode(reader)?.sequence(|reader| {
@@ -39,27 +39,24 @@ impl<'a> Info<'a> {
             }
             Ok((version, policy, imprint, time, accuracy))
         });
-        let (version, policy, (hash, imprint), time, accuracy) = parts.ok()?;
-        let time = (version == 1 && time.tag() == Tag::GeneralizedTime).then(|| generalized_time(time.value()))??;
+        let (version, policy, (hash, imprint), time, accuracy) = parts.map_err(encoding)?;
+        let time = (version == 1 && time.tag() == Tag::GeneralizedTime).then(|| generalized_time(time.value()));
         let accuracy = match accuracy {
             Some(accuracy) if !accuracy.is_zero() => accuracy,
             // The baseline policy of RFC 3628 promises a second.
             Some(_) | None if policy == BASELINE_POLICY => SignedDuration::from_secs(1),
             Some(_) | None => SignedDuration::ZERO,
         };
-        Some(Self { hash, imprint: imprint.as_bytes(), time, accuracy })
+        Ok(Self {
+            hash: hash_of(hash)?,
+            imprint: imprint.as_bytes().to_vec(),
+            time: time.flatten().ok_or(TokenFlaw::Encoding)?,
+            accuracy,
+        })
     }
 
-    pub(super) fn imprint_hash(&self) -> Result<Hash, SchemeError> {
-        hash_of(self.hash)
-    }
-
-    pub(super) fn imprint(&self) -> &[u8] {
-        self.imprint
-    }
-
-    pub(super) fn time(&self) -> Timestamp {
-        self.time
+    pub(super) fn is_over(&self, bytes: &[u8]) -> bool {
+        self.hash.of(bytes).as_ref() == self.imprint
     }
 
     pub(super) fn bounds(&self) -> (Timestamp, Timestamp) {
@@ -86,7 +83,7 @@ fn read_accuracy<'a>(reader: &mut der::SliceReader<'a>) -> der::Result<SignedDur
 }
 
 /// `20261126023608Z` or `20261126023608.25Z`.
-fn generalized_time(text: &[u8]) -> Option<Timestamp> {
+pub(super) fn generalized_time(text: &[u8]) -> Option<Timestamp> {
     let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

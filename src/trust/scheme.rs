@@ -1,3 +1,5 @@
+//! How certificates, timestamps, OCSP answers and revocation lists name the way in which they are signed.
+
 use der::asn1::{AnyRef, ContextSpecific, ObjectIdentifier};
 use spki::{AlgorithmIdentifierOwned, AlgorithmIdentifierRef};
 

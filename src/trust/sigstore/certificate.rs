@@ -28,7 +28,8 @@ pub(super) struct SignerCertificate {
     pub(super) der: Vec<u8>,
     pub(super) certificate: Certificate,
     pub(super) key: PublicKey,
-    pub(super) identity: Identity,
+    /// None where no issuer of identities is named: a certificate of some other authority than a sigstore's.
+    pub(super) identity: Option<Identity>,
     pub(super) valid: Window,
 }
 
@@ -45,7 +46,7 @@ pub enum CertificateFlaw {
     Key,
     #[error("it does not name exactly one subject, as an e-mail address, a URI or a user name")]
     Subject,
-    #[error("it does not name exactly one issuer of identities")]
+    #[error("it names two issuers of identities, or one that is not text")]
     Issuer,
     #[error("an extension with a claim stands twice, or is not text")]
     Claim,
@@ -61,8 +62,10 @@ impl SignerCertificate {
         let valid = validity(&certificate).ok_or(CertificateFlaw::Validity)?;
         let key = certificate.tbs_certificate.subject_public_key_info.to_der().ok();
         let key = key.and_then(|der| PublicKey::from_der(der).ok()).ok_or(CertificateFlaw::Key)?;
-        let identity =
-            Identity { subject: subject(&certificate)?, issuer: issuer(&certificate)?, claims: claims(&certificate)? };
+        let identity = match issuer(&certificate)? {
+            Some(issuer) => Some(Identity { subject: subject(&certificate)?, issuer, claims: claims(&certificate)? }),
+            None => None,
+        };
         Ok(Self { der, certificate, key, identity, valid })
     }
 
@@ -140,18 +143,18 @@ fn subject(certificate: &Certificate) -> Result<String, CertificateFlaw> {
 }
 
 /// Who vouched for the subject to the authority: an extension in two spellings, which must agree.
-fn issuer(certificate: &Certificate) -> Result<String, CertificateFlaw> {
+fn issuer(certificate: &Certificate) -> Result<Option<String>, CertificateFlaw> {
     let flaw = CertificateFlaw::Issuer;
     let old = extension(certificate, ISSUER_RAW)?.map(|bytes| str::from_utf8(bytes).map_err(|_| flaw)).transpose()?;
     let new = extension(certificate, ISSUER)?.map(|bytes| utf8(bytes).ok_or(flaw)).transpose()?;
     let issuer = match (old, new) {
         (Some(old), Some(new)) if old != new => return Err(flaw),
         (_, Some(issuer)) | (Some(issuer), None) => issuer,
-        (None, None) => return Err(flaw),
+        (None, None) => return Ok(None),
     };
     match issuer.is_empty() || issuer.len() > MAX_NAME_BYTES {
         true => Err(flaw),
-        false => Ok(issuer.to_owned()),
+        false => Ok(Some(issuer.to_owned())),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use der::{Decode, Encode};
+use x509_cert::Certificate;
 
 use super::{
     members::{self, MemberFlaw},
@@ -9,7 +11,7 @@ use super::{
     root::MAX_CERTIFICATE_BYTES,
 };
 use crate::trust::{
-    SignerId,
+    SignerId, der_limits,
     envelope::strict_json::Object,
     key::Hash,
     pem::{self, SectionKind},
@@ -118,7 +120,9 @@ impl EntryBody {
         let is_of_key = match (&self.verifier, logged.by) {
             (Verifier::Certificate(ours), Signatory::Certificate(theirs)) => ours == theirs,
             (Verifier::Key(ours), Signatory::Key(theirs)) => *ours == theirs,
-            (Verifier::Certificate(_), Signatory::Key(_)) | (Verifier::Key(_), Signatory::Certificate(_)) => false,
+            // cosign has the log look at the certificate where it signs by a key with one beside it.
+            (Verifier::Certificate(ours), Signatory::Key(theirs)) => key_of(ours) == Some(theirs),
+            (Verifier::Key(_), Signatory::Certificate(_)) => false,
         };
         Some(match (is_of_payload, self.signature == logged.signature, is_of_key) {
             (false, _, _) => Err(EntryPart::Payload),
@@ -168,6 +172,13 @@ impl Verifier {
             (Some(_), Some(_)) | (None, None) => Err(MemberFlaw::Kind { name: "verifier" }),
         }
     }
+}
+
+/// The key that a certificate is for, whoever issued it.
+fn key_of(certificate: &[u8]) -> Option<SignerId> {
+    let certificate = der_limits::are_kept(certificate).then(|| Certificate::from_der(certificate).ok())??;
+    let key = certificate.tbs_certificate.subject_public_key_info.to_der().ok()?;
+    Some(SignerId::of(&key))
 }
 
 fn content(of: &Object, name: &'static str) -> Result<Vec<u8>, MemberFlaw> {

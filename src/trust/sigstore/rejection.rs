@@ -15,6 +15,11 @@ pub enum SigstoreRejection {
     Signature,
     #[error("no trusted root is set up, which keyless signatures need")]
     NoRoot,
+    #[error(
+        "the certificate names no identity that a sigstore vouches for; such a signature counts by its key, if that \
+         is trusted"
+    )]
+    NoIdentity,
     #[error("no certificate authority of a trusted root issued the certificate")]
     Chain,
     #[error("the certificate was issued outside the validity of its authority")]
@@ -76,12 +81,13 @@ pub enum EntryPart {
 
 impl SigstoreRejection {
     /// Every code there is, for whoever documents them.
-    pub const CODES: [&'static str; 29] = [
+    pub const CODES: [&'static str; 30] = [
         "blob-mismatch",
         "no-subject",
         "predicate-type",
         "signature-mismatch",
         "no-trusted-root",
+        "identity-missing",
         "certificate-chain",
         "certificate-authority-time",
         "certificate-usage",
@@ -115,6 +121,7 @@ impl SigstoreRejection {
             Self::PredicateType => "predicate-type",
             Self::Signature => "signature-mismatch",
             Self::NoRoot => "no-trusted-root",
+            Self::NoIdentity => "identity-missing",
             Self::Chain => "certificate-chain",
             Self::AuthorityTime => "certificate-authority-time",
             Self::CertificateUsage => "certificate-usage",

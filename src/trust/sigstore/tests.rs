@@ -16,6 +16,7 @@ mod bad;
 mod good;
 mod inputs;
 mod keyless;
+mod own_authority;
 
 /// After whatever time the fixtures are made at again.
 const NOW: &str = "2046-01-01T00:00:00Z";

@@ -7,6 +7,7 @@ use super::{
     bundle::{Bundle, Signed, SignedBy},
     certificate::SignerCertificate,
     entry::Signatory,
+    identity::Identity,
     rejection::SigstoreRejection,
     root::SigstoreRoot,
     sct,
@@ -57,8 +58,18 @@ pub(in crate::trust) fn verify(bundle: &Bundle, subject: &Subject<'_>, root: &Tr
     };
     let verification = Verification { bundle, subject, root, now, messages };
     match &bundle.by {
-        SignedBy::Certificate(certificate) => verification.by_certificate(certificate),
         SignedBy::Key => verification.by_key(),
+        SignedBy::Certificate(certificate) => {
+            let certified = verification.by_certificate(certificate);
+            if certified.is_verified() {
+                return certified;
+            }
+            // Nobody signed that this certificate belongs to the signature: what it would be without one, it is.
+            match verification.by_key() {
+                Outcome::Rejected(Rejection::NoTrustedKey) => certified,
+                other => other,
+            }
+        }
     }
 }
 
@@ -163,7 +174,10 @@ impl Verification<'_> {
     }
 
     fn by_certificate(&self, certificate: &SignerCertificate) -> Outcome {
-        match self.certified(certificate) {
+        let Some(identity) = &certificate.identity else {
+            return Outcome::Rejected(SigstoreRejection::NoIdentity.into());
+        };
+        match self.certified(certificate, identity) {
             Ok(verified) => Outcome::Verified(verified),
             Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
             Err(Failure::NotHeld) => self.not_held(),
@@ -178,10 +192,10 @@ impl Verification<'_> {
         }
     }
 
-    fn certified(&self, certificate: &SignerCertificate) -> Result<Verified, Failure> {
+    fn certified(&self, certificate: &SignerCertificate, identity: &Identity) -> Result<Verified, Failure> {
         let mut failure = None;
         for root in self.root.sigstore() {
-            match self.certified_under(root, certificate) {
+            match self.certified_under(root, certificate, identity) {
                 Ok(verified) => return Ok(verified),
                 // The root that knows the certificate has more to say than one that does not.
                 Err(Failure::Rejected(Rejection::Sigstore(SigstoreRejection::Chain))) if failure.is_some() => {}
@@ -191,9 +205,14 @@ impl Verification<'_> {
         Err(failure.unwrap_or_else(|| SigstoreRejection::NoRoot.into()))
     }
 
-    fn certified_under(&self, root: &SigstoreRoot, certificate: &SignerCertificate) -> Result<Verified, Failure> {
+    fn certified_under(
+        &self,
+        root: &SigstoreRoot,
+        certificate: &SignerCertificate,
+        identity: &Identity,
+    ) -> Result<Verified, Failure> {
         let (authority, valid) = certificate.issued_by(root)?;
-        let signers = self.believed(certificate)?;
+        let signers = self.believed(identity)?;
         let message = self.signed_message(certificate)?;
         let (by, demands) = (Signatory::Certificate(&certificate.der), self.root.demands());
         let mut witnesses = Witnesses::default();
@@ -212,7 +231,6 @@ impl Verification<'_> {
         witnesses.add_timestamps(self.bundle, root)?;
         witnesses.check_timestamp(demands)?;
         witnesses.check_times(self.bundle, valid)?;
-        let identity = &certificate.identity;
         let mut failure = None;
         for id in signers {
             let link = format!(
@@ -234,12 +252,12 @@ impl Verification<'_> {
 
     /// The signers whose identity the certificate has; if there is none, what is wrong with it for the
     /// one that came nearest.
-    fn believed(&self, certificate: &SignerCertificate) -> Result<Vec<SignerId>, Failure> {
+    fn believed(&self, identity: &Identity) -> Result<Vec<SignerId>, Failure> {
         let mut believed = Vec::new();
         let mut nearest = SigstoreRejection::Issuer;
         for credential in self.root.credentials() {
             let Credential::Keyless(keyless) = credential else { continue };
-            match keyless.admits(&certificate.identity) {
+            match keyless.admits(identity) {
                 Ok(()) => believed.push(credential.id()),
                 Err(SigstoreRejection::Issuer) => {}
                 Err(SigstoreRejection::Identity) if matches!(nearest, SigstoreRejection::Claim { .. }) => {}

@@ -432,7 +432,7 @@ fn a_certificate_that_the_authority_does_not_issue_is_refused_for_what_is_wrong_
     let cases = [
         ("early", "certificate-time"),
         ("expired", "certificate-time"),
-        ("no-issuer", "malformed-signature"),
+        ("no-issuer", "identity-missing"),
         ("no-usage", "certificate-usage"),
         ("usage", "certificate-usage"),
     ];

@@ -19,6 +19,7 @@ mod own;
 mod published;
 mod recent;
 mod referrers;
+mod signed_layers;
 mod standing;
 mod submissions;
 mod tag_lists;

@@ -9,24 +9,24 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
     audit::{Action, Event},
-    oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Repository, Tag},
+    oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, Repository, Tag},
     policy::Reason,
     store::{Artifact, Capture, Captured, HeldManifest, NewArtifact, Retag, StoreError},
-    trust::{EVIDENCE_ANNOTATIONS, EnvelopeError, Flaw, Format},
+    trust::{EnvelopeError, Flaw},
 };
 
 use super::{
-    Admitted, Ask, Asker, Blob, Conflict, MAX_ARTIFACT_BLOB_BYTES, NewRecord, Puller, Refused, Signed, SubmitError,
+    Admitted, Ask, Asker, Blob, Conflict, MAX_ARTIFACT_BLOB_BYTES, NewRecord, Puller, Refused, SubmitError,
     artifacts::ungated,
     fetch::FetchError,
     leaving::who,
     published::{Made, SIGNATURE_ANNOTATION},
+    signed_layers::{NoSignature, signed_layers},
     tag_lists::TagListError,
 };
 
@@ -354,16 +354,18 @@ fn subject_of(push: &Push) -> Result<Option<Digest>, PushError> {
 /// found beside the image is.
 fn signatures(push: &Push, subject: &Digest, blobs: &[(Digest, Bytes)]) -> Result<Vec<NewRecord>, PushError> {
     let mut signatures = Vec::new();
-    for layer in layers(&push.manifest) {
-        let Some((_, blob)) = blobs.iter().find(|(digest, _)| *digest == layer.digest) else { continue };
-        let Some(signed) = signed(layer, blob)? else { continue };
+    for layer in signed_layers(&push.manifest) {
+        let layer = layer.map_err(|NoSignature { layer }| PushError::SignatureAnnotation { layer })?;
+        let digest = layer.blob.digest;
+        let Some((_, blob)) = blobs.iter().find(|(blob, _)| *blob == digest) else { continue };
+        let signed = layer.signed(blob.to_vec());
         let format = match signed.recognise() {
             // What else is said of an image is for whoever asks, and no signature of it.
             Ok(envelope) if envelope.is_attestation() => continue,
             Ok(envelope) => envelope.format(),
             // Kept for whoever can read it.
             Err(EnvelopeError::Unsupported { .. }) => continue,
-            Err(EnvelopeError::Malformed { flaw }) => return Err(PushError::Signature { layer: layer.digest, flaw }),
+            Err(EnvelopeError::Malformed { flaw }) => return Err(PushError::Signature { layer: digest, flaw }),
         };
         signatures.push(NewRecord {
             digest: *subject,
@@ -381,22 +383,6 @@ fn signatures(push: &Push, subject: &Digest, blobs: &[(Digest, Bytes)]) -> Resul
         });
     }
     Ok(signatures)
-}
-
-/// The signature in a layer, where it is of a kind that has one: attestations and SBOMs have none of the
-/// image itself.
-fn signed(layer: &Descriptor, blob: &Bytes) -> Result<Option<Signed>, PushError> {
-    if layer.media_type == MediaType::SIMPLE_SIGNING {
-        let annotation = |name: &str| layer.annotations.get(name).and_then(Value::as_str);
-        let signature = annotation(SIGNATURE_ANNOTATION).and_then(|text| STANDARD.decode(text).ok());
-        let signature = signature.ok_or(PushError::SignatureAnnotation { layer: layer.digest })?;
-        let evidence = EVIDENCE_ANNOTATIONS.into_iter();
-        let annotations = evidence.filter_map(|name| Some((name.to_owned(), annotation(name)?.to_owned()))).collect();
-        let (format, payload) = (Some(Format::SimpleSigning), Some(blob.to_vec()));
-        return Ok(Some(Signed { format, signature, payload, annotations }));
-    }
-    let whole = layer.media_type.is_envelope();
-    Ok(whole.then(|| Signed { format: None, signature: blob.to_vec(), payload: None, annotations: BTreeMap::new() }))
 }
 
 /// The tag that a record is listed under: the one that was pushed to, else that of the fallback list.

@@ -7,7 +7,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{FutureExt, StreamExt, future::join, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -15,11 +14,15 @@ use tokio::sync::Semaphore;
 use crate::{
     oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Repository, Tag},
     store::FoundEnvelope,
-    trust::{Annotations, EVIDENCE_ANNOTATIONS, Format, MAX_SIGNATURE_BYTES},
+    trust::MAX_SIGNATURE_BYTES,
     upstream::{Phase, Upstream, UpstreamError},
 };
 
-use crate::pull::published::{PREDICATE_TYPE, SIGNATURE_ANNOTATION};
+use crate::pull::{
+    Signed,
+    published::PREDICATE_TYPE,
+    signed_layers::{SignedLayer, signed_layers},
+};
 
 /// What one round brought.
 #[derive(Debug, Default)]
@@ -42,22 +45,9 @@ struct Questions<'a> {
 /// What an answer leads to.
 enum Lead {
     Manifests(Vec<Descriptor>, Option<UpstreamError>),
-    Layers(Vec<Layer>),
+    Layers(Vec<SignedLayer>),
     Found(FoundEnvelope),
     Nothing,
-}
-
-/// A signature that a manifest names.
-struct Layer {
-    blob: Descriptor,
-    form: Form,
-}
-
-enum Form {
-    /// The blob is what was signed; the signature stands beside it.
-    SimpleSigning { signature: Vec<u8>, annotations: Annotations },
-    /// The blob is the whole of it.
-    Envelope(Format),
 }
 
 /// Asks until everything is answered, or the time is up.
@@ -105,7 +95,7 @@ impl<'a> Questions<'a> {
         let Ok(tag) = name.parse() else { return Ok(Lead::Nothing) };
         let Some(manifest) = self.fetch(&Reference::Tag(tag)).await? else { return Ok(Lead::Nothing) };
         let foreign = manifest.subject.as_ref().is_some_and(|subject| subject.digest != *self.subject);
-        Ok(if foreign { Lead::Nothing } else { Lead::Layers(layers_of(manifest, MAX_TAGGED)) })
+        Ok(if foreign { Lead::Nothing } else { Lead::Layers(layers_of(&manifest, MAX_TAGGED)) })
     }
 
     /// What refers to the image by either way of saying so. Once each, the likeliest first, whatever the
@@ -150,7 +140,7 @@ impl<'a> Questions<'a> {
     async fn manifest(self, listed: Descriptor) -> Result<Lead, UpstreamError> {
         let Some(manifest) = self.fetch(&Reference::Digest(listed.digest)).await? else { return Ok(Lead::Nothing) };
         let refers = manifest.subject.as_ref().is_some_and(|subject| subject.digest == *self.subject);
-        Ok(if refers { Lead::Layers(layers_of(manifest, MAX_REFERRING)) } else { Lead::Nothing })
+        Ok(if refers { Lead::Layers(layers_of(&manifest, MAX_REFERRING)) } else { Lead::Nothing })
     }
 
     /// A manifest, where what came is one.
@@ -164,27 +154,13 @@ impl<'a> Questions<'a> {
         Ok(Manifest::parse(fetched.bytes, expected, fetched.content_type.as_deref()).ok())
     }
 
-    async fn signature(self, layer: Layer, now: Timestamp) -> Result<Lead, UpstreamError> {
-        let Layer { blob, form } = layer;
+    async fn signature(self, layer: SignedLayer, now: Timestamp) -> Result<Lead, UpstreamError> {
         let _permit = self.permits.acquire().await;
-        let size = usize::try_from(blob.size).unwrap_or(usize::MAX);
-        let bytes = self.upstream.small_blob(self.repository, &blob.digest, size).await?;
-        Ok(Lead::Found(match form {
-            Form::SimpleSigning { signature, annotations } => FoundEnvelope {
-                signature,
-                payload: Some(bytes.into()),
-                annotations,
-                format: Format::SimpleSigning.as_str().to_owned(),
-                first_seen: now,
-            },
-            Form::Envelope(format) => FoundEnvelope {
-                signature: bytes.into(),
-                payload: None,
-                annotations: Annotations::new(),
-                format: format.as_str().to_owned(),
-                first_seen: now,
-            },
-        }))
+        let size = usize::try_from(layer.blob.size).unwrap_or(usize::MAX);
+        let bytes = self.upstream.small_blob(self.repository, &layer.blob.digest, size).await?;
+        let Signed { format, signature, payload, annotations } = layer.signed(bytes.into());
+        let format = format.map(|format| format.as_str().to_owned()).unwrap_or_default();
+        Ok(Lead::Found(FoundEnvelope { signature, payload, annotations, format, first_seen: now }))
     }
 }
 
@@ -212,35 +188,12 @@ fn likelihood(listed: &Descriptor) -> u8 {
 }
 
 /// The signatures that a manifest names, as far as there is room for them.
-fn layers_of(manifest: Manifest, limit: usize) -> Vec<Layer> {
-    let ManifestKind::Image { layers, .. } = manifest.kind else { return Vec::new() };
-    let alone = layers.len() == 1;
-    layers.into_iter().filter_map(|layer| Layer::of(layer, alone)).take(limit).collect()
-}
-
-impl Layer {
-    fn of(blob: Descriptor, alone: bool) -> Option<Self> {
-        let (form, limit) = if blob.media_type == MediaType::SIMPLE_SIGNING {
-            let text = |name: &str| blob.annotations.get(name)?.as_str();
-            let signature = STANDARD.decode(text(SIGNATURE_ANNOTATION)?).ok()?;
-            let evidence = EVIDENCE_ANNOTATIONS.into_iter();
-            let annotations = evidence.filter_map(|name| Some((name.to_owned(), text(name)?.to_owned()))).collect();
-            (Form::SimpleSigning { signature, annotations }, MAX_PAYLOAD_BYTES)
-        } else {
-            // An envelope is the one layer of its manifest.
-            (Form::Envelope(envelope_format(&blob.media_type).filter(|_| alone)?), MAX_SIGNATURE_BYTES)
-        };
-        (blob.size <= limit as u64).then_some(Self { blob, form })
-    }
-}
-
-fn envelope_format(media_type: &MediaType) -> Option<Format> {
-    match media_type {
-        bundle if bundle.is_sigstore_bundle() => Some(Format::SigstoreBundle),
-        jws if *jws == MediaType::JOSE => Some(Format::NotationJws),
-        cose if *cose == MediaType::COSE => Some(Format::NotationCose),
-        _ => None,
-    }
+fn layers_of(manifest: &Manifest, limit: usize) -> Vec<SignedLayer> {
+    let fits = |layer: &SignedLayer| {
+        let limit = if layer.has_payload() { MAX_PAYLOAD_BYTES } else { MAX_SIGNATURE_BYTES };
+        layer.blob.size <= limit as u64
+    };
+    signed_layers(manifest).flatten().filter(fits).take(limit).collect()
 }
 
 /// Half of what a decision may take.

@@ -3,5 +3,6 @@
 //! It knows credentials and nothing of what they open: who sees what is decided where it is served.
 
 mod basic;
+mod guesses;
 
-pub use self::basic::{BasicAuth, NoRandomness};
+pub use self::basic::{BasicAuth, NoRandomness, Presented};

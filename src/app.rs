@@ -105,7 +105,8 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     let Parts { store, writers, trusted, judge, audit, puller, searches, fetches } =
         Parts::build(&config, files, &metrics, clock.clone())?;
     let canonical = config.upstream.default.name.clone();
-    let auth = config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret()));
+    let auth =
+        config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret(), clock.clone()));
     let auth = auth.transpose()?.map(Arc::new);
     let api = Api::new(
         api::Config { canonical: canonical.clone(), preview_ttl: config.preview.ttl, auth: auth.clone() },

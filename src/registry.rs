@@ -88,7 +88,7 @@ impl Registry {
     pub fn answer_at_once<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let Parts { config, puller, drain, metrics, .. } = &*self.parts;
         let Ok(Route::Manifest { target, reference }) = Route::parse(request, &config.canonical) else { return None };
-        let asker = client::asker(request, config);
+        let (asker, _) = client::asker(request, config);
         if drain.is_draining() || config.challenges(&asker) {
             return None;
         }
@@ -108,7 +108,10 @@ impl Registry {
         let client = Client::of(request, &self.parts.config);
         let response = match Route::parse(request, &self.parts.config.canonical) {
             Ok(Route::TooOld) => respond::too_old(),
-            _ if self.parts.config.challenges(&client.asker) => face::challenge(),
+            _ if self.parts.config.challenges(&client.asker) => match client.retry_after {
+                Some(retry_after) => face::too_many(retry_after),
+                None => face::challenge(),
+            },
             Ok(route) => self.parts.route(route, request, &client, body).await,
             Err(error) => self.parts.misrouted(&error, &client),
         };

@@ -18,7 +18,7 @@ use http::{
     header::{CACHE_CONTROL, USER_AGENT, X_CONTENT_TYPE_OPTIONS},
 };
 
-use crate::{audit::Who, telemetry::Peer};
+use crate::{access::Presented, audit::Who, telemetry::Peer};
 
 use super::{
     Api,
@@ -50,16 +50,22 @@ async fn answer(mut request: Request, who: Who, next: Next) -> Response {
 
 /// Who asks. With authentication off credentials mean nothing, and nobody has an account.
 fn asker(api: &Api, request: &Request) -> Result<Who, Problem> {
+    let address = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.client);
     let account = match &api.config.auth {
         None => None,
-        Some(auth) => Some(auth.account(request.headers()).map(str::to_owned).ok_or_else(|| {
-            Problem::new(ProblemKind::NotAuthenticated, "expected the user and the password by HTTP Basic")
-        })?),
+        Some(auth) => match auth.presented(request.headers(), address) {
+            Presented::Account(account) => Some(account.to_owned()),
+            Presented::TooMany { retry_after } => return Err(Problem::too_many_attempts(retry_after)),
+            Presented::Nothing | Presented::Wrong => {
+                let detail = "expected the user and the password by HTTP Basic";
+                return Err(Problem::new(ProblemKind::NotAuthenticated, detail));
+            }
+        },
     };
     let user_agent = request.headers().get(USER_AGENT);
     Ok(Who {
         account,
-        address: request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.client),
+        address,
         user_agent: user_agent
             .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect()),
     })

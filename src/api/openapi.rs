@@ -24,7 +24,8 @@ pub fn document() -> Result<String, serde_json::Error> {
         title = "image-signature-repo",
         description = "Signatures of container images. Errors are `application/problem+json` with a stable `type`; \
                        the word after `urn:sig-repo:problem:` is given with each status. With AUTH_ENABLED=true \
-                       everything needs HTTP Basic.",
+                       everything needs HTTP Basic; after too many wrong passwords from one address \
+                       everything answers 429 (`too-many-attempts`) with Retry-After for a while.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(

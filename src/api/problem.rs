@@ -3,7 +3,7 @@
 //! The only place of the API that knows which failure is which status. A problem's text is for the
 //! client: it never carries addresses, paths or keys; what the operator needs goes to the log.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -35,6 +35,9 @@ pub struct Problem {
     /// The field of the body, or the parameter of the query, that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub(crate) enum ProblemKind {
     InvalidField,
     InvalidParameter,
     NotAuthenticated,
+    TooManyAttempts,
     AuthRequired,
     NotFound,
     MethodNotAllowed,
@@ -69,6 +73,9 @@ impl ProblemKind {
             Self::InvalidField => ("invalid-field", StatusCode::BAD_REQUEST, "A field of the body is wrong"),
             Self::InvalidParameter => ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter is wrong"),
             Self::NotAuthenticated => ("not-authenticated", StatusCode::UNAUTHORIZED, "User and password are needed"),
+            Self::TooManyAttempts => {
+                ("too-many-attempts", StatusCode::TOO_MANY_REQUESTS, "Too many wrong passwords came from there")
+            }
             Self::AuthRequired => ("auth-required", StatusCode::FORBIDDEN, "Only with authentication turned on"),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
             Self::MethodNotAllowed => {
@@ -102,7 +109,7 @@ impl ProblemKind {
 impl Problem {
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let (_, status, title) = kind.word_status_title();
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), field: None }
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), field: None, retry_after: None }
     }
 
     /// A field of the body that is wrong: what it was and what was expected.
@@ -118,6 +125,13 @@ impl Problem {
     pub(crate) fn about(kind: ProblemKind, field: impl Into<String>, detail: impl Display) -> Self {
         let field = field.into();
         Self { field: Some(field.clone()), ..Self::new(kind, format!("{field}: {detail}")) }
+    }
+
+    /// Credentials that were not looked at.
+    pub(crate) fn too_many_attempts(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        let detail = format!("too many wrong passwords came from your address; try again in {seconds} seconds");
+        Self { retry_after: Some(seconds), ..Self::new(ProblemKind::TooManyAttempts, detail) }
     }
 
     pub(crate) fn not_found(what: impl Display) -> Self {
@@ -153,6 +167,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.kind == ProblemKind::NotAuthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sig-repo\""));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -1,11 +1,12 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Method, Request, header};
 
-use crate::{pull::Asker, telemetry::Peer};
+use crate::{access::Presented, pull::Asker, telemetry::Peer};
 
 use super::Config;
 
@@ -17,6 +18,8 @@ pub(super) struct Client {
     pub(super) behind_hop: bool,
     pub(super) head: bool,
     pub(super) asker: Asker,
+    /// When to try again, where there were too many wrong passwords to look at this one.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// What a client makes of a refusal; measured, since no specification says it.
@@ -42,26 +45,31 @@ const MAX_USER_AGENT: usize = 256;
 impl Client {
     pub(super) fn of<B>(request: &Request<B>, config: &Config) -> Self {
         let peer = request.extensions().get::<Peer>();
+        let (asker, retry_after) = asker(request, config);
         Self {
             family: Family::of(user_agent(request)),
             // Without a peer nothing is known of the way, so the form that survives every way is taken.
             behind_hop: peer.is_none_or(|peer| peer.behind_hop),
             head: request.method() == Method::HEAD,
-            asker: asker(request, config),
+            asker,
+            retry_after,
         }
     }
 }
 
-pub(super) fn asker<B>(request: &Request<B>, config: &Config) -> Asker {
+/// Who asks, and when to try again where that is not looked at now.
+pub(super) fn asker<B>(request: &Request<B>, config: &Config) -> (Asker, Option<Duration>) {
     let address = request.extensions().get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    Asker {
-        address,
-        user_agent: user_agent(request).into(),
-        // Wrong ones are as good as none: what came to a mirror was meant for somebody else.
-        account: config.auth.as_ref().and_then(|auth| auth.account(request.headers())).map(Arc::from),
-        by_our_name: host.is_some_and(|host| config.hosts.has(host)),
-    }
+    let presented = config.auth.as_ref().map_or(Presented::Nothing, |auth| auth.presented(request.headers(), address));
+    // Wrong ones are as good as none: what came to a mirror was meant for somebody else.
+    let (account, retry_after) = match presented {
+        Presented::Account(account) => (Some(Arc::from(account)), None),
+        Presented::Nothing | Presented::Wrong => (None, None),
+        Presented::TooMany { retry_after } => (None, Some(retry_after)),
+    };
+    let by_our_name = host.is_some_and(|host| config.hosts.has(host));
+    (Asker { address, user_agent: user_agent(request).into(), account, by_our_name }, retry_after)
 }
 
 fn user_agent<B>(request: &Request<B>) -> &str {

@@ -1,4 +1,4 @@
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use http::{HeaderValue, Response, header, uri::Authority};
 
@@ -66,6 +66,17 @@ pub(super) fn challenge() -> Response<Body> {
     let mut response = refusal::error(ErrorCode::Unauthorized, "sign in with the user and the password of an account");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sig-repo\""));
     respond::support_signatures(&mut response);
+    response
+}
+
+/// Not now: too many wrong passwords came from where this one does. Only who would be challenged is told so; to
+/// a mirror's client credentials are then as good as none.
+pub(super) fn too_many(retry_after: Duration) -> Response<Body> {
+    let mut response = refusal::error(ErrorCode::TooManyRequests, "too many wrong passwords came from your address");
+    // Up to the next whole second.
+    let seconds = retry_after.as_millis().div_ceil(1000);
+    let seconds = HeaderValue::from_str(&seconds.to_string()).expect("digits are a header's value");
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
 }
 

@@ -79,3 +79,31 @@ async fn what_the_account_did_is_under_its_name() {
         list["events"].as_array().unwrap().iter().map(|event| (&event["action"], &event["account"])).collect();
     assert_eq!(events, [(&"withdrawn".into(), &"admin".into()), (&"submitted".into(), &"admin".into())]);
 }
+
+#[tokio::test]
+async fn whoever_guesses_is_told_to_wait_and_nobody_else_is() {
+    let api = Setup::default().start();
+    let from = async |peer: &str, password: &str| {
+        let request = Request::get("/api/v1/tags").header(header::AUTHORIZATION, basic(&format!("admin:{password}")));
+        api.send_from(&format!("{peer}:1"), request.body(axum::body::Body::empty()).unwrap()).await
+    };
+    assert_eq!(from("192.0.2.1", "secure-pass").await.status, StatusCode::OK);
+    for peer in ["192.0.2.1", "192.0.2.2"] {
+        for guess in 0..10 {
+            from(peer, &guess.to_string()).await.problem(StatusCode::UNAUTHORIZED, "not-authenticated");
+        }
+        let answer = from(peer, "10").await;
+        answer.problem(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts");
+        assert_eq!(answer.headers[header::RETRY_AFTER], "30");
+        assert!(!answer.headers.contains_key(header::WWW_AUTHENTICATE));
+    }
+    // From the one the right password had come before, from the other it is no longer looked at.
+    assert_eq!(from("192.0.2.1", "secure-pass").await.status, StatusCode::OK);
+    from("192.0.2.2", "secure-pass").await.problem(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts");
+    assert_eq!(from("192.0.2.3", "secure-pass").await.status, StatusCode::OK);
+    // Who presents nothing guesses nothing, and is asked as ever.
+    let nothing = Request::get("/api/v1/tags").body(axum::body::Body::empty()).unwrap();
+    api.send_from("192.0.2.2:1", nothing).await.problem(StatusCode::UNAUTHORIZED, "not-authenticated");
+    api.clock.advance(std::time::Duration::from_secs(30));
+    assert_eq!(from("192.0.2.2", "secure-pass").await.status, StatusCode::OK);
+}

@@ -223,3 +223,49 @@ async fn our_credentials_open_a_private_repository_to_the_account_and_to_nobody_
         }
     }
 }
+
+#[tokio::test]
+async fn who_guesses_passwords_is_told_to_wait_and_no_pull_through_the_mirror_is_turned_away_for_it() {
+    let registry = Registry::start().await;
+    let image = registry.push_image(REPOSITORY, Some("v1"), &[b"layer"]);
+    let hidden = registry.push_image("team/hidden", Some("internal-v1"), &[b"secret"]);
+    let mirror = Setup { trusted_proxies: vec!["127.0.0.1/32"], ..setup(&registry) }.start().await;
+    let from = async |client: &str, host: &str, path: &str, credentials: Option<&str>| {
+        let basic = credentials.map(|credentials| format!("Basic {}", BASE64_STANDARD.encode(credentials)));
+        let mut headers = vec![("host", host), ("user-agent", CRANE), ("x-forwarded-for", client)];
+        headers.extend(basic.iter().map(|basic| ("authorization", basic.as_str())));
+        mirror.send(Method::GET, path, &headers, Bytes::new()).await
+    };
+    let (guesser, shared) = ("192.0.2.1", "192.0.2.2");
+    assert_eq!(from(shared, OURS, "/v2/", ADMIN).await.status, StatusCode::OK);
+    for client in [guesser, shared] {
+        for guess in 0..10 {
+            // Both faces and the API are one door: what could not be found out at one could be at another.
+            let host = if guess % 2 == 0 { OURS } else { "mirror.example" };
+            let answer = from(client, host, "/v2/", Some(&format!("admin:{guess}"))).await;
+            assert_eq!(answer.status.as_u16(), if guess % 2 == 0 { 401 } else { 200 });
+        }
+        let answer = from(client, OURS, "/v2/", Some("admin:another")).await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer:?}");
+        assert_eq!(answer.json()["errors"][0]["code"], "TOOMANYREQUESTS");
+        assert_eq!((answer.header("retry-after"), answer.header("www-authenticate")), (Some("30"), None));
+        // The mirror's clients are as they were, whatever they send.
+        for credentials in [None, Some("admin:another"), Some("hub:password")] {
+            let answer = from(client, "mirror.example", &manifest("v1"), credentials).await;
+            assert_eq!((answer.status, &answer.body), (StatusCode::OK, &image.bytes), "{client} {credentials:?}");
+        }
+        assert_eq!(from(client, OURS, "/v2/", None).await.status, StatusCode::UNAUTHORIZED);
+    }
+    // Where somebody had signed in, the right password works on, under both names; where nobody had, it is not
+    // looked at, so that nothing is learnt of it.
+    let internal = "/v2/team/hidden/manifests/internal-v1";
+    let is_hidden_from = async |client| {
+        let answer = from(client, "mirror.example", internal, ADMIN).await;
+        assert_ne!(answer.body, hidden.bytes, "it is not signed");
+        answer.header("warning").unwrap().contains("refused or not found")
+    };
+    assert!(!is_hidden_from(shared).await);
+    assert!(is_hidden_from(guesser).await);
+    assert_eq!(from(shared, OURS, "/v2/", ADMIN).await.status, StatusCode::OK);
+    assert_eq!(from(guesser, OURS, "/v2/", ADMIN).await.status, StatusCode::TOO_MANY_REQUESTS);
+}

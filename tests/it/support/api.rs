@@ -115,7 +115,7 @@ impl Setup {
         let config = api::Config {
             canonical: "docker.io".parse().unwrap(),
             preview_ttl: self.preview_ttl,
-            auth: self.auth.then(|| Arc::new(BasicAuth::new("admin", "secure-pass").unwrap())),
+            auth: self.auth.then(|| Arc::new(BasicAuth::new("admin", "secure-pass", clock.clone()).unwrap())),
         };
         let api = api::Api::new(config, store.clone(), judge, trusted.clone(), Arc::new(puller), audit, clock.clone());
         Api {

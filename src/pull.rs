@@ -317,7 +317,7 @@ impl Puller {
         let stated = manifest.subject.as_ref().map(|subject| subject.digest);
         let subject = stated.or_else(|| self.publisher.subject_of(repository, digest));
         if let Some(subject) = subject.filter(|_| manifest.is_artifact()) {
-            return self.artifact(ask, manifest, &subject);
+            return self.artifact(ask, manifest, &subject).await;
         }
         let standing = self.standing_of_digest(ask, *digest, Some(&manifest.bytes)).await?;
         // What came by a tag of the asker's own is found again under that tag.

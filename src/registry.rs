@@ -273,15 +273,26 @@ impl Parts {
             tracing::error!("the store failed: {error}");
             return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
         }
-        let shown: Vec<_> = tags.iter().filter(|tag| self.shows(target, tag, &client.asker)).collect();
+        let mut shown = Vec::with_capacity(tags.len());
+        for tag in &tags {
+            if self.shows(target, tag, &client.asker).await {
+                shown.push(tag);
+            }
+        }
         respond::tags(target.shown, &shown, answer.next.as_deref())
     }
 
-    fn shows(&self, target: &Target<'_>, tag: &Tag, asker: &Asker) -> bool {
-        self.puller.shows_tag(tag, asker)
-            && tag.artifact().is_none_or(|artifact| {
-                self.puller.shows_artifacts_of(&target.repository, &artifact.subject, asker).unwrap_or(false)
-            })
+    async fn shows(&self, target: &Target<'_>, tag: &Tag, asker: &Asker) -> bool {
+        if !self.puller.shows_tag(tag, asker) {
+            return false;
+        }
+        match tag.artifact() {
+            None => true,
+            Some(artifact) => {
+                let shown = self.puller.shows_artifacts_of(&target.repository, &artifact.subject, asker).await;
+                shown.unwrap_or(false)
+            }
+        }
     }
 
     async fn referrers(&self, target: &Target<'_>, digest: &Digest, query: &str, client: &Client) -> Response<Body> {

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use crate::{
-    oci::{Descriptor, Digest, Manifest, ManifestKind, Repository, Tag, TagType},
+    oci::{Descriptor, Digest, Manifest, ManifestKind, Repository, Tag},
     policy::{Level, Reason, Statement, Threshold},
     upstream::Upstream,
 };
 
-use super::{Admitted, Ask, Asker, Blob, Puller, Refused, fetch::FetchError, own::Kind};
+use super::{Admitted, Ask, Asker, Blob, Puller, Refused, fetch::FetchError, own::Kind, standing::Hidden};
 
 /// Layers of artifacts that were served, which no image needs to name, and whether that was to everybody.
 pub(super) type ServedBlobs = quick_cache::sync::Cache<(Repository, Digest, bool), Blob>;
@@ -25,22 +25,18 @@ impl Puller {
     }
 
     /// Whether whoever asks may know of this digest's signatures.
-    pub fn shows_artifacts_of(
+    pub async fn shows_artifacts_of(
         &self,
         repository: &Repository,
         subject: &Digest,
         asker: &Asker,
     ) -> Result<bool, Refused> {
-        if !self.hides_internal_from(asker) {
-            return Ok(true);
+        let hidden = self.standings.hidden(&self.policy, repository, subject, asker).await;
+        match hidden.map_err(|error| self.unreadable(error))? {
+            Hidden::No => Ok(true),
+            Hidden::Yes => Ok(false),
+            Hidden::Unknown(inconclusive) => Err(Refused { reason: Reason::Unknown(inconclusive), ..absent() }),
         }
-        let tags = self.store.tags_seen(repository, subject).map_err(|error| self.unreadable(error))?;
-        let internal = |tag: &Tag| tag.stated_type() == Some(TagType::Internal);
-        if tags.is_empty() {
-            let hides = self.store.knows_internal_tags(repository).map_err(|error| self.unreadable(error))?;
-            return Ok(!hides);
-        }
-        Ok(!tags.iter().all(internal))
     }
 
     /// A tag such as `sha256-….sig`: readable as what its name says it is, with what our records add to it, and
@@ -49,7 +45,7 @@ impl Puller {
         let Ask { repository, asker, .. } = ask;
         let upstream = self.upstream_of(repository)?;
         let artifact = tag.artifact().expect("the caller looked");
-        if !self.shows_artifacts_of(repository, &artifact.subject, asker)? {
+        if !self.shows_artifacts_of(repository, &artifact.subject, asker).await? {
             return Err(absent());
         }
         let visible = self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await;
@@ -61,7 +57,7 @@ impl Puller {
                 None => self.theirs(&upstream, repository, tag, asker).await.map_err(|error| ungated(&error))?,
             };
             return match manifest.ok_or_else(absent)? {
-                manifest if manifest.is_artifact() => self.artifact(ask, manifest, &artifact.subject),
+                manifest if manifest.is_artifact() => self.artifact(ask, manifest, &artifact.subject).await,
                 _ => self.tag(ask, tag).await,
             };
         };
@@ -76,7 +72,7 @@ impl Puller {
                 self.let_parts_out(ask, &artifact.subject, theirs.as_deref());
                 Ok(Admitted::new(merged.manifest, None))
             }
-            None => self.artifact(ask, own.alone(kind, theirs).ok_or_else(absent)?, &artifact.subject),
+            None => self.artifact(ask, own.alone(kind, theirs).ok_or_else(absent)?, &artifact.subject).await,
         }
     }
 
@@ -97,7 +93,7 @@ impl Puller {
 
     /// Lets an artifact out without a verdict. It is no image: it writes no lineage and admits no child.
     /// What is about an internal image is as hidden as the image, by every name it is asked for.
-    pub(super) fn artifact(
+    pub(super) async fn artifact(
         &self,
         ask: &Ask,
         manifest: Arc<Manifest>,
@@ -105,7 +101,7 @@ impl Puller {
     ) -> Result<Admitted<Arc<Manifest>>, Refused> {
         let subjects = [Some(subject), manifest.subject.as_ref().map(|subject| &subject.digest)];
         for subject in subjects.into_iter().flatten() {
-            if !self.shows_artifacts_of(&ask.repository, subject, &ask.asker)? {
+            if !self.shows_artifacts_of(&ask.repository, subject, &ask.asker).await? {
                 return Err(absent());
             }
         }

@@ -31,7 +31,7 @@ impl Puller {
         let upstream = self.upstream_of(repository)?;
         let visible = self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await;
         visible.map_err(|error| Refused { reason: error.reason(), statement: self.policy.unknown_digest() })?;
-        if let Some(blob) = self.captured_blob(repository, digest, asker)? {
+        if let Some(blob) = self.captured_blob(repository, digest, asker).await? {
             return Ok(Admitted::new(blob, None));
         }
         if let Some(blob) = self.served_blob(repository, digest, asker) {

@@ -148,7 +148,7 @@ impl Puller {
         let upstream = self.upstream_of(&ask.repository)?;
         let visible = self.fetcher.check_visible(&upstream, &ask.repository, ask.asker.is_anonymous()).await;
         visible.map_err(|error| ungated(&error))?;
-        self.artifact(ask, Arc::new(manifest), &artifact.subject).map(Some)
+        self.artifact(ask, Arc::new(manifest), &artifact.subject).await.map(Some)
     }
 
     /// What was pushed under such a tag.
@@ -158,7 +158,7 @@ impl Puller {
     }
 
     /// A layer of what was pushed here, for whoever may see what that is about.
-    pub(super) fn captured_blob(
+    pub(super) async fn captured_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -167,7 +167,7 @@ impl Puller {
         let blob = self.store.artifact_blob(repository, digest).map_err(|error| self.unreadable(error))?;
         let Some(blob) = blob.filter(|blob| digest.matches(&blob.bytes)) else { return Ok(None) };
         for subject in &blob.subjects {
-            if self.shows_artifacts_of(repository, subject, asker)? {
+            if self.shows_artifacts_of(repository, subject, asker).await? {
                 let size = Some(blob.bytes.len() as u64);
                 return Ok(Some(Blob { digest: *digest, size, held: Some(blob.bytes) }));
             }

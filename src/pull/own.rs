@@ -110,7 +110,7 @@ impl Puller {
     /// longer.
     pub(super) async fn made(&self, repository: &Repository, digest: &Digest, asker: &Asker) -> Option<Made> {
         let subject = self.publisher.subject_of(repository, digest)?;
-        if !self.shows_artifacts_of(repository, &subject, asker).ok()? {
+        if !self.shows_artifacts_of(repository, &subject, asker).await.ok()? {
             return None;
         }
         let upstream = self.upstream_of(repository).ok()?;

@@ -35,7 +35,7 @@ impl Puller {
     ) -> Result<Referrers, Refused> {
         let upstream = self.upstream_of(repository)?;
         let query = Query::of(query);
-        let visible = match self.shows_artifacts_of(repository, subject, asker) {
+        let visible = match self.shows_artifacts_of(repository, subject, asker).await {
             Ok(true) => self.fetcher.check_visible(&upstream, repository, asker.is_anonymous()).await,
             Ok(false) => Err(FetchError::Invisible),
             Err(refused) => return Err(Refused { reason: refused.reason, ..ungated(&FetchError::Invisible) }),

@@ -4,6 +4,7 @@
 //! held to those of the tags it was seen under, and of the indexes that name it: if any of them is
 //! enforced, the others do not count.
 
+mod hidden;
 mod known;
 
 use std::{
@@ -25,6 +26,7 @@ use crate::{
     upstream::Upstreams,
 };
 
+pub(super) use self::hidden::Hidden;
 use self::known::{Known, class_of};
 use super::{
     discovery::{Discovery, Urgency},

@@ -65,7 +65,7 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
         };
-        let visible = match self.puller.shows_artifacts_of(&target.repository, digest, &client.asker) {
+        let visible = match self.puller.shows_artifacts_of(&target.repository, digest, &client.asker).await {
             Ok(true) => self.puller.shows_repository(&upstream, &target.repository, &client.asker).await,
             Ok(false) => Ok(false),
             Err(refused) => return refusal::blob(target, digest, &refused),

@@ -408,3 +408,45 @@ async fn a_bundle_of_cosign_3_is_found_and_a_submitted_one_is_read() {
     assert_eq!(both[0]["digest"], json!(theirs.digest));
     assert_eq!(both[1], listed[0], "and the same at every mirror");
 }
+
+#[tokio::test]
+async fn pitfall_50_what_is_about_an_internal_digest_is_hidden_by_a_node_that_has_seen_nothing_yet() {
+    let registry = Registry::start().await;
+    let internal = registry.push_image(REPOSITORY, Some("internal-v1"), &[b"secret"]);
+    let public = registry.push_image("team/public", Some("v1"), &[b"open"]);
+    let payload = simple_signing(&internal.digest);
+    registry.push_cosign_signatures(REPOSITORY, &internal.digest, &[(payload.as_bytes(), "AAAA")]);
+    let referrer = registry.push_referrer(REPOSITORY, &internal, "application/jose+json", b"{}");
+    let shown = simple_signing(&public.digest);
+    registry.push_cosign_signatures("team/public", &public.digest, &[(shown.as_bytes(), "AAAA")]);
+    let mirror = Setup { auth: Some(("admin", "secret")), ..Setup::over(&registry) }.start().await;
+    let signatures = |image: &Image| format!("manifests/sha256-{}.sig", image.digest.encoded());
+    let get = async |path: &str| mirror.get(&format!("/v2/{REPOSITORY}/{path}"), COSIGN).await;
+    let referrers = format!("referrers/{}", internal.digest);
+
+    // What the repository has is not known, so it may be internal.
+    registry.fault("GET /v2/team/app/tags/list", Fault::status(500));
+    for path in [&signatures(&internal), &referrers] {
+        let answer = get(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {answer:?}");
+    }
+    registry.heal();
+    for path in [signatures(&internal), format!("manifests/{}", referrer.digest)] {
+        let answer = get(&path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}: {answer:?}");
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+    for blob in [payload.as_bytes(), b"{}"] {
+        let answer = get(&format!("blobs/{}", Digest::sha256(blob))).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
+    }
+    assert_eq!(get(&referrers).await.json()["manifests"], json!([]));
+    assert_eq!(get("tags/list").await.json()["tags"], json!([]));
+
+    // As ever for the account, and where nothing is internal.
+    let path = format!("/v2/{REPOSITORY}/{}", signatures(&internal));
+    let asked = mirror.send(Method::GET, &path, &[("user-agent", COSIGN), ADMIN], Bytes::new()).await;
+    assert_eq!(asked.status, StatusCode::OK, "{asked:?}");
+    let open = mirror.get(&format!("/v2/team/public/{}", signatures(&public)), COSIGN).await;
+    assert_eq!(open.status, StatusCode::OK, "{open:?}");
+}

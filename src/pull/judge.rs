@@ -7,7 +7,7 @@
 mod question;
 mod vain;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,9 +18,9 @@ use crate::{
     clock::Clock,
     oci::{Digest, Repository, Tag, TagType},
     policy::Finding,
-    store::{FoundEnvelope, Generation, Identity, Record, RecordId, Store, StoreError},
+    store::{FoundEnvelope, FoundId, Generation, Identity, Record, RecordId, Store, StoreError},
     telemetry::Metrics,
-    trust::{Inconclusive, Outcome, Rejection, TrustRoot},
+    trust::{Inconclusive, Outcome, Rejection, TrustRoot, Verified},
     upstream::RevocationServices,
 };
 
@@ -103,7 +103,10 @@ struct Candidate {
     signed: Signed,
     first_seen: Timestamp,
     expires_at: Option<Timestamp>,
+    /// What it had verified as, for one that was found.
+    verified: Option<Identity>,
     verified_before: bool,
+    found: Option<FoundId>,
 }
 
 impl Judge {
@@ -160,9 +163,11 @@ impl Judge {
             .chain(found.into_iter().map(Candidate::of_found));
         let mut candidates = in_order(candidates);
         candidates.truncate(MAX_SIGNATURES);
+        let marks: Vec<_> = candidates.iter().map(|candidate| (candidate.found, candidate.verified)).collect();
         let begun = self.clock.instant();
         let signatures = self.verify(*digest, Some(repository.clone()), manifest.cloned(), candidates).await?;
         self.metrics.verdict_took(self.clock.instant().saturating_duration_since(begun));
+        self.mark(repository, digest, &marks, &signatures).await;
         let complete = !signatures.iter().any(|judged| matches!(judged.outcome, Outcome::Unknown(_)));
         let reliance = Reliance::new(generation, signatures.iter().map(|judged| &judged.outcome));
         let judgement = Arc::new(Judgement {
@@ -175,6 +180,32 @@ impl Judge {
         });
         self.cached.insert(key, judgement.clone());
         Ok(judgement)
+    }
+
+    /// Keeps it in mind which of those that were found have verified, so that whatever comes beside them later does
+    /// not take their place.
+    async fn mark(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        marks: &[(Option<FoundId>, Option<Identity>)],
+        judged: &[Judged],
+    ) {
+        let mut kept: BTreeSet<_> = marks.iter().filter_map(|(_, verified)| *verified).collect();
+        let mut verified = Vec::new();
+        for ((found, _), judged) in marks.iter().zip(judged) {
+            if let (Some(id), Outcome::Verified(by)) = (found, &judged.outcome) {
+                let identity = verified_identity(digest, by);
+                if kept.insert(identity) {
+                    verified.push((*id, identity));
+                }
+            }
+        }
+        if !verified.is_empty()
+            && let Err(error) = self.store.found_verified(repository, digest, verified).await
+        {
+            tracing::warn!("that signatures of {repository}@{digest} have verified was not kept: {error}");
+        }
     }
 
     /// What one record is worth, for the question that the API answers. `manifest` is its image's,
@@ -396,6 +427,8 @@ impl Candidate {
         Self {
             signed: Signed::from(&record),
             verified_before: record.verified_before(),
+            verified: None,
+            found: None,
             origin: if record.of_digest {
                 Origin::Pushed
             } else {
@@ -414,7 +447,9 @@ impl Candidate {
 
     fn of_found(found: FoundEnvelope) -> Self {
         Self {
-            verified_before: false,
+            verified_before: found.verified.is_some(),
+            verified: found.verified,
+            found: Some(found.id()),
             origin: Origin::Found,
             signed: Signed {
                 format: found.format.parse().ok(),
@@ -429,7 +464,7 @@ impl Candidate {
 
     /// What is known before it was looked at, and what there is to look at.
     fn unjudged(self) -> (Judged, Signed) {
-        let Self { origin, signed, first_seen, expires_at, verified_before: _ } = self;
+        let Self { origin, signed, first_seen, expires_at, .. } = self;
         (Judged { origin, outcome: inconclusive(), first_seen, expires_at }, signed)
     }
 }
@@ -459,9 +494,13 @@ fn inconclusive() -> Outcome {
 pub fn identities(digest: &Digest, normalised: [u8; 32], outcome: &Outcome) -> Vec<Identity> {
     let mut identities = vec![identity(b"signature", digest, &[&normalised])];
     if let Outcome::Verified(verified) = outcome {
-        identities.push(identity(b"verified", digest, &[&verified.identity, &verified.payload_hash]));
+        identities.push(verified_identity(digest, verified));
     }
     identities
+}
+
+fn verified_identity(digest: &Digest, verified: &Verified) -> Identity {
+    identity(b"verified", digest, &[&verified.identity, &verified.payload_hash])
 }
 
 fn identity(kind: &[u8], digest: &Digest, parts: &[&[u8]]) -> Identity {

@@ -8,7 +8,7 @@ use redb::ReadTransaction;
 use crate::oci::{Digest, Repository, Tag};
 
 use super::{
-    FoundEnvelope, Generation, HeldManifest, Sighting, Store, StoreError, disk,
+    FoundEnvelope, FoundId, Generation, HeldManifest, Identity, Sighting, Store, StoreError, disk,
     generations::Touched,
     schema::{
         ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, LOST_ROW, MANIFESTS, META,
@@ -216,8 +216,8 @@ impl Store {
         Ok(recorded)
     }
 
-    /// Adds to what was found; of one that is known the earlier `first_seen` stays. Past a number and
-    /// a size of all that one digest may have, the rest is left out, in the order given.
+    /// Adds to what was found; of one that is known the earlier `first_seen` stays. One digest may have so many
+    /// and so much: what is found now takes the place of what was not found again, except what has verified.
     pub async fn put_found(
         &self,
         repository: &Repository,
@@ -236,6 +236,21 @@ impl Store {
                 tables.renew(&key, false, None, at)?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Keeps it in mind that these have verified, each with the identity that it had.
+    pub async fn found_verified(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        verified: Vec<(FoundId, Identity)>,
+    ) -> Result<(), StoreError> {
+        let key = subject_key(repository, digest);
+        // No generation moves: what is known of the digest is what it was.
+        self.change_memory(move |tables, _| {
+            verified.iter().try_for_each(|(id, by)| tables.found_verified(&key, *id, *by))
         })
         .await
     }

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::oci::{Digest, Repository, Tag};
 
-use super::schema::base64_bytes;
+use super::{Identity, schema::base64_bytes};
 
 /// What one pull saw of one digest in one repository. It is remembered whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,29 @@ pub struct FoundEnvelope {
     pub annotations: BTreeMap<String, String>,
     pub format: String,
     pub first_seen: Timestamp,
+    /// The identity that it had when it verified. Of several with one identity the first keeps it, since nobody
+    /// has signed what stands beside a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Identity>,
+}
+
+/// What tells one signature that was found for a digest from another, whenever it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FoundId(pub(super) [u8; 16]);
+
+impl FoundEnvelope {
+    pub fn id(&self) -> FoundId {
+        let mut whole = Context::new(&SHA256);
+        let mut feed = |part: &[u8]| whole.update(digest(&SHA256, part).as_ref());
+        feed(self.format.as_bytes());
+        feed(&self.signature);
+        feed(self.payload.as_deref().unwrap_or_default());
+        for (name, value) in &self.annotations {
+            feed(name.as_bytes());
+            feed(value.as_bytes());
+        }
+        FoundId(*whole.finish().as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
+    }
 }
 
 /// One event of the audit log; the store does not look into it.

@@ -330,3 +330,30 @@ async fn pitfall_47_the_dearest_garbage_puts_the_signature_off_and_does_not_hide
         }
     }
 }
+
+#[tokio::test]
+async fn pitfall_47_garbage_that_was_found_before_does_not_keep_the_signature_out() {
+    let scene = Scene::new().await;
+    let stranger = Key::generate();
+    let push = |good: Option<(String, String)>| {
+        let garbage = (0..63).map(|_| scene.signed_by(&stranger));
+        let all: Vec<_> = garbage.chain(good).collect();
+        let all: Vec<_> = all.iter().map(|(payload, signature)| (payload.as_bytes(), signature.as_str())).collect();
+        scene.registry.push_cosign_signatures(REPOSITORY, &scene.image.digest, &all);
+    };
+    let later = || scene.mirror.clock.advance(std::time::Duration::from_secs(61));
+    // More than is kept of one digest, and each time other ones.
+    for _ in 0..6 {
+        push(None);
+        scene.is_refused("no trusted key").await;
+        later();
+    }
+    push(Some(scene.signed_by(&scene.key)));
+    scene.is_admitted().await;
+    // What has verified stays, also where it can no longer be found.
+    for _ in 0..6 {
+        push(None);
+        later();
+        scene.is_admitted().await;
+    }
+}

@@ -160,7 +160,7 @@ impl<'a> Questions<'a> {
         let bytes = self.upstream.small_blob(self.repository, &layer.blob.digest, size).await?;
         let Signed { format, signature, payload, annotations } = layer.signed(bytes.into());
         let format = format.map(|format| format.as_str().to_owned()).unwrap_or_default();
-        Ok(Lead::Found(FoundEnvelope { signature, payload, annotations, format, first_seen: now }))
+        Ok(Lead::Found(FoundEnvelope { signature, payload, annotations, format, first_seen: now, verified: None }))
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -145,6 +145,7 @@ async fn what_is_found_upstream_keeps_its_first_sight_and_is_capped() {
         annotations: Default::default(),
         format: "simple-signing".into(),
         first_seen: seconds(&running, at),
+        verified: None,
     };
     let now = running.clock.now();
     running.store.put_found(&repository, &digest, vec![found(0, 0), found(1, 1)], now).await.unwrap();
@@ -152,8 +153,46 @@ async fn what_is_found_upstream_keeps_its_first_sight_and_is_capped() {
     assert_eq!(running.store.found(&repository, &digest).unwrap(), [found(1, -1), found(0, 0)]);
     let flood = (2..1000).map(|n| found(n, 2)).collect();
     running.store.put_found(&repository, &digest, flood, now).await.unwrap();
-    let kept = running.store.found(&repository, &digest).unwrap();
-    assert_eq!((kept.len(), &kept[..2]), (256, [found(1, -1), found(0, 0)].as_slice()));
+    assert_eq!(running.store.found(&repository, &digest).unwrap().len(), 320);
+}
+
+#[tokio::test]
+async fn what_is_found_now_takes_the_place_of_what_is_gone_and_never_of_what_has_verified() {
+    let (_dir, running) = start();
+    let (store, now) = (&running.store, running.clock.now());
+    let (repository, digest) = (repository("team/app"), Digest::sha256(b"image"));
+    let found = |n: usize| FoundEnvelope {
+        signature: n.to_be_bytes().to_vec(),
+        payload: None,
+        annotations: [("evidence".to_owned(), n.to_string())].into(),
+        format: "raw".into(),
+        first_seen: now + SignedDuration::from_secs(i64::try_from(n).unwrap()),
+        verified: None,
+    };
+    let put = async |round: Vec<FoundEnvelope>| store.put_found(&repository, &digest, round, now).await.unwrap();
+    let kept = || -> Vec<usize> {
+        let found = store.found(&repository, &digest).unwrap();
+        found.iter().map(|found| usize::from_be_bytes(found.signature.clone().try_into().unwrap())).collect()
+    };
+    put((0..320).map(found).collect()).await;
+    // Many signatures that verify are one, if what stands beside one of them is all that they differ in.
+    let generation = store.generation_of(digest);
+    let (one, other) = (Identity([1; 32]), Identity([2; 32]));
+    let verified = [(found(2).id(), one), (found(3).id(), one), (found(5).id(), other)];
+    store.found_verified(&repository, &digest, verified.to_vec()).await.unwrap();
+    store.found_verified(&repository, &digest, vec![(found(4).id(), one), (found(999).id(), one)]).await.unwrap();
+    let marked = store.found(&repository, &digest).unwrap().into_iter().filter_map(|found| found.verified);
+    assert_eq!(marked.collect::<Vec<_>>(), [one, other]);
+    assert!(store.is_current(generation), "nothing of it changes a verdict");
+    // The oldest gives way first, and what is found again does not.
+    put([0, 1, 400, 401].map(found).to_vec()).await;
+    let left: Vec<_> = [0, 1, 2, 5].into_iter().chain(6..320).chain([400, 401]).collect();
+    assert_eq!(kept(), left);
+    put((500..1000).map(found).collect()).await;
+    assert_eq!(kept(), [2, 5].into_iter().chain(500..818).collect::<Vec<_>>());
+    // The same with other evidence is another.
+    let changed = FoundEnvelope { annotations: BTreeMap::new(), ..found(500) };
+    assert_ne!(changed.id(), found(500).id());
 }
 
 #[tokio::test]

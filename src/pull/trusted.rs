@@ -116,7 +116,7 @@ impl Trusted {
     }
 
     /// The root of the public instance, for whoever has put no other there; says so where it matters.
-    fn shipped_root(&self, has_keyless: bool) -> SigstoreRoot {
+    fn shipped_root(&self, has_keyless: bool) -> Arc<[SigstoreRoot]> {
         let date = SigstoreRoot::SHIPPED;
         if has_keyless {
             let since = date.parse::<Date>().and_then(|date| date.to_zoned(TimeZone::UTC));
@@ -128,7 +128,7 @@ impl Trusted {
                 _ => tracing::info!("keyless signatures are verified with the root of the public sigstore of {date}"),
             }
         }
-        SigstoreRoot::public_good()
+        SigstoreRoot::shipped()
     }
 
     /// Makes a new trust root, after the files or the store's rows have changed.
@@ -153,8 +153,8 @@ impl Trusted {
         let signers: Vec<_> = of_files.chain(rows.iter().filter_map(signer_of_row)).collect();
         tracing::info!(signers = signers.len(), "{} signers are trusted", signers.len());
         let has_keyless = signers.iter().any(|signer| matches!(signer.credential, Credential::Keyless(_)));
-        let roots = read.sigstore_roots().unwrap_or_else(|| vec![self.shipped_root(has_keyless)]);
-        let root = TrustRoot::new(signers).with_sigstore(roots.into(), self.demands);
+        let roots = read.sigstore_roots().map_or_else(|| self.shipped_root(has_keyless), Arc::from);
+        let root = TrustRoot::new(signers).with_sigstore(roots, self.demands);
         let before = self.root();
         let root = root.with_own_names(self.own_names.clone()).with_revocations(before.revocations().clone());
         let root = Arc::new(root);

@@ -1,3 +1,5 @@
+use std::sync::{Arc, LazyLock};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -96,7 +98,14 @@ pub enum SigstoreRootError {
 impl SigstoreRoot {
     /// The root of the public good instance that is shipped, as it was at [`Self::SHIPPED`].
     pub fn public_good() -> Self {
-        Self::parse(PUBLIC_GOOD).expect("the shipped root is one")
+        Self::shipped()[0].clone()
+    }
+
+    /// The same as the only one there is, read once however often the signers change.
+    pub fn shipped() -> Arc<[Self]> {
+        static SHIPPED: LazyLock<Arc<[SigstoreRoot]>> =
+            LazyLock::new(|| [SigstoreRoot::parse(PUBLIC_GOOD).expect("the shipped root is one")].into());
+        SHIPPED.clone()
     }
 
     /// When the shipped root was published with the crate that it was taken from.

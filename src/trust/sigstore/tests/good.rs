@@ -199,3 +199,9 @@ fn whom_two_signers_name_is_one_identity() {
     let github = "bundle/keyless-github-rekor2-tsa.json";
     assert_ne!(of(github, vec![workflow()]).identity, exact.identity);
 }
+
+#[test]
+fn the_shipped_root_is_read_once() {
+    assert!(std::sync::Arc::ptr_eq(&SigstoreRoot::shipped(), &SigstoreRoot::shipped()));
+    assert_eq!(SigstoreRoot::shipped()[..], [SigstoreRoot::public_good()]);
+}

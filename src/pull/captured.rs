@@ -356,6 +356,9 @@ fn signatures(push: &Push, subject: &Digest, blobs: &[(Digest, Bytes)]) -> Resul
     let mut signatures = Vec::new();
     for layer in signed_layers(&push.manifest) {
         let layer = layer.map_err(|NoSignature { layer }| PushError::SignatureAnnotation { layer })?;
+        if !layer.fits() {
+            continue;
+        }
         let digest = layer.blob.digest;
         let Some((_, blob)) = blobs.iter().find(|(blob, _)| *blob == digest) else { continue };
         let signed = layer.signed(blob.to_vec());

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType},
-    trust::{Annotations, EVIDENCE_ANNOTATIONS, Format},
+    trust::{Annotations, EVIDENCE_ANNOTATIONS, Format, MAX_SIGNATURE_BYTES},
 };
 
 use super::{Signed, published::SIGNATURE_ANNOTATION};
@@ -59,8 +59,13 @@ impl SignedLayer {
         Ok(Some(Self { blob: layer.clone(), form }))
     }
 
-    pub(super) fn has_payload(&self) -> bool {
-        matches!(self.form, Form::SimpleSigning { .. })
+    /// Whether it is small enough for a signature. What is larger is an attestation, or garbage.
+    pub(super) fn fits(&self) -> bool {
+        let limit = match self.form {
+            Form::SimpleSigning { .. } => MAX_PAYLOAD_BYTES,
+            Form::Envelope(_) => MAX_SIGNATURE_BYTES,
+        };
+        self.blob.size <= limit as u64
     }
 
     /// The signature, now that the blob is here.
@@ -94,6 +99,9 @@ fn envelope_format(media_type: &MediaType) -> Option<Format> {
         _ => None,
     }
 }
+
+/// A simple-signing payload has a few hundred bytes.
+const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +141,7 @@ mod tests {
         ]);
         let [Ok(found), Err(_), Err(missing)] = &layers[..] else { panic!("{layers:?}") };
         assert_eq!(*missing, NoSignature { layer: Digest::sha256(b"blob") });
-        assert!(found.has_payload());
+        assert!(found.fits());
         let signed = layers.into_iter().next().unwrap().unwrap().signed(b"blob".to_vec());
         assert_eq!((signed.format, &signed.signature[..]), (Some(Format::SimpleSigning), &b"signature"[..]));
         assert_eq!(signed.payload.as_deref(), Some(&b"blob"[..]));

@@ -783,3 +783,44 @@ async fn what_was_pushed_is_read_beside_what_the_upstream_has_and_what_was_submi
     assert_eq!(list("").await.len(), 1, "ours is there without a list upstream");
     world.assert_nothing_was_written_upstream();
 }
+
+#[tokio::test]
+async fn an_attestation_is_kept_and_read_however_much_it_says_and_is_no_signature() {
+    let world = World::new().await;
+    // The first has more values than any signature, the second is larger than one may be.
+    for packages in [5_000, 40_000] {
+        let packages: Vec<_> = (0..packages).map(|n| json!({ "name": n, "versions": [n] })).collect();
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "", "digest": {"sha256": world.image.digest.encoded()}}],
+            "predicateType": "https://spdx.dev/Document",
+            "predicate": {"packages": packages},
+        });
+        let kind = "application/vnd.in-toto+json";
+        let statement = statement.to_string();
+        let signed = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+        let bundle = json!({
+            "mediaType": BUNDLE,
+            "verificationMaterial": {"publicKey": {"hint": ""}},
+            "dsseEnvelope": {
+                "payload": BASE64_STANDARD.encode(statement),
+                "payloadType": kind,
+                "signatures": [{"sig": world.key.sign_base64(signed.as_bytes())}],
+            },
+        });
+        let bundle = bundle.to_string();
+        let layer = world.put_blob(BUNDLE, bundle.as_bytes()).await;
+        let config = world.put_blob("application/vnd.oci.empty.v1+json", b"{}").await;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": BUNDLE,
+            "config": config, "layers": [layer], "subject": world.subject(),
+        });
+        let digest = Digest::sha256(manifest.to_string().as_bytes());
+        let pushed = world.put_manifest(digest, &manifest).await;
+        assert_eq!(pushed.status, StatusCode::CREATED, "{pushed:?}");
+        assert_eq!(world.get(&path(digest)).await.json(), manifest);
+        assert_eq!(world.get(&blob(Digest::sha256(bundle.as_bytes()))).await.body, bundle.as_bytes());
+    }
+    assert_eq!(world.records().await, Vec::<Value>::new());
+    assert_eq!(world.pull(&path("preview-v1")).await.status.as_u16(), 403);
+}

@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 use crate::{
     oci::{Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Repository, Tag},
     store::FoundEnvelope,
-    trust::MAX_SIGNATURE_BYTES,
     upstream::{Phase, Upstream, UpstreamError},
 };
 
@@ -189,11 +188,7 @@ fn likelihood(listed: &Descriptor) -> u8 {
 
 /// The signatures that a manifest names, as far as there is room for them.
 fn layers_of(manifest: &Manifest, limit: usize) -> Vec<SignedLayer> {
-    let fits = |layer: &SignedLayer| {
-        let limit = if layer.has_payload() { MAX_PAYLOAD_BYTES } else { MAX_SIGNATURE_BYTES };
-        layer.blob.size <= limit as u64
-    };
-    signed_layers(manifest).flatten().filter(fits).take(limit).collect()
+    signed_layers(manifest).flatten().filter(SignedLayer::fits).take(limit).collect()
 }
 
 /// Half of what a decision may take.
@@ -211,9 +206,6 @@ const MAX_MANIFESTS: usize = 64;
 /// among what is kept of one digest.
 const MAX_TAGGED: usize = 64;
 const MAX_REFERRING: usize = 3;
-
-/// A simple-signing payload has a few hundred bytes.
-const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 
 /// Signatures and payloads of one round.
 const MAX_BYTES: u64 = 16 << 20;

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A value, as far as the readers of formats look into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +37,18 @@ pub enum JsonFlaw {
 }
 
 pub(in crate::trust) fn parse(bytes: &[u8]) -> Result<Value, JsonFlaw> {
+    read(bytes, None)
+}
+
+/// Reads an object of which one member is nobody's business here: whatever it holds is JSON, and is not kept.
+pub(in crate::trust) fn parse_without(bytes: &[u8], unread: &'static str) -> Result<Value, JsonFlaw> {
+    read(bytes, Some(unread))
+}
+
+fn read(bytes: &[u8], unread: Option<&'static str>) -> Result<Value, JsonFlaw> {
     let limits = Limits { values: Cell::new(MAX_VALUES), broken: Cell::new(None) };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Walk { limits: &limits, depth: 0 }
+    Walk { limits: &limits, depth: 0, unread }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|_| limits.broken.get().unwrap_or(JsonFlaw::Syntax))
@@ -102,6 +111,7 @@ impl Limits {
 struct Walk<'a> {
     limits: &'a Limits,
     depth: usize,
+    unread: Option<&'static str>,
 }
 
 impl Walk<'_> {
@@ -171,14 +181,22 @@ impl<'de> Visitor<'de> for Walk<'_> {
             if !seen.insert(key.clone()) {
                 return Err(self.limits.stop(JsonFlaw::DuplicateKey));
             }
-            members.push((key, map.next_value_seed(walk)?));
+            let value = match walk.unread {
+                Some(unread) if walk.depth == 1 && key == unread => {
+                    map.next_value::<IgnoredAny>()?;
+                    Value::Other
+                }
+                _ => map.next_value_seed(walk)?,
+            };
+            members.push((key, value));
         }
         Ok(Value::Object(Object(members)))
     }
 }
 
 const MAX_DEPTH: usize = 16;
-const MAX_VALUES: usize = 4096;
+/// A statement about as many artifacts as one build attests at once, 1,024, has 4,100.
+const MAX_VALUES: usize = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +225,25 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).err(), expected, "{:.80}", text);
         }
         assert_eq!(parse(b"\"\xff\"").unwrap_err(), JsonFlaw::Syntax);
+    }
+
+    #[test]
+    fn a_member_that_is_not_read_may_be_anything_but_stands_once() {
+        let many = "1,".repeat(MAX_VALUES);
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        for (text, expected) in [
+            (format!(r#"{{"x":[{many}1],"a":1}}"#), None),
+            (format!(r#"{{"x":{deep}}}"#), None),
+            (r#"{"x":{"a":1,"a":2}}"#.to_owned(), None),
+            (r#"{"x":1,"x":1}"#.to_owned(), Some(JsonFlaw::DuplicateKey)),
+            (r#"{"x":[}"#.to_owned(), Some(JsonFlaw::Syntax)),
+            (format!(r#"{{"a":{{"x":[{many}1]}}}}"#), Some(JsonFlaw::TooMany)),
+            (format!(r#"[{{"x":{deep}}}]"#), Some(JsonFlaw::TooDeep)),
+        ] {
+            assert_eq!(parse_without(text.as_bytes(), "x").err(), expected, "{text:.80}");
+        }
+        let Value::Object(object) = parse_without(br#"{"x":{"a":1},"a":2}"#, "x").unwrap() else { panic!() };
+        assert_eq!(object.iter().collect::<Vec<_>>(), [("x", &Value::Other), ("a", &Value::Integer(2))]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::trust::envelope::strict_json::{JsonFlaw, Object, Value};
+use crate::trust::envelope::strict_json::{self, JsonFlaw, Object, Value};
 
 /// What is wrong with a JSON document; never any text of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,15 @@ pub enum MemberFlaw {
 type Read<T> = Result<T, MemberFlaw>;
 
 pub(super) fn document(bytes: &[u8], name: &'static str) -> Read<Object> {
-    match crate::trust::envelope::strict_json::parse(bytes)? {
+    match strict_json::parse(bytes)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(MemberFlaw::Kind { name }),
+    }
+}
+
+/// A document with one member that nobody here looks into, whatever it holds.
+pub(super) fn document_without(bytes: &[u8], name: &'static str, unread: &'static str) -> Read<Object> {
+    match strict_json::parse_without(bytes, unread)? {
         Value::Object(object) => Ok(object),
         _ => Err(MemberFlaw::Kind { name }),
     }

@@ -8,16 +8,17 @@ use redb::ReadTransaction;
 use crate::oci::{Digest, Repository, Tag};
 
 use super::{
-    FoundEnvelope, FoundId, Generation, HeldManifest, Identity, Sighting, Store, StoreError, disk,
+    Generation, HeldManifest, Sighting, Store, StoreError, disk,
     generations::Touched,
     schema::{
-        ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Index, Key, LOST_ROW, MANIFESTS, META,
-        PARENTS, SUBJECTS, TAGS, decode, split_digest, time_of,
+        ENFORCED_REPOSITORIES, ENFORCED_TAGS, INTERNAL_REPOSITORIES, Index, Key, LOST_ROW, MANIFESTS, META, PARENTS,
+        SUBJECTS, TAGS, split_digest, time_of,
     },
     writer::Done,
 };
 
 mod eviction;
+mod found;
 mod rows;
 mod tables;
 
@@ -173,23 +174,6 @@ impl Store {
         })
     }
 
-    /// Signatures that were found upstream, as found.
-    pub fn found(&self, repository: &Repository, digest: &Digest) -> Result<Vec<FoundEnvelope>, StoreError> {
-        self.inner.memory.read(|transaction| {
-            let prefix = subject_key(repository, digest);
-            let mut found: Vec<FoundEnvelope> = Vec::new();
-            for row in transaction.open_table(FOUND)?.range(prefix.as_bytes()..)? {
-                let (key, value) = row?;
-                if !key.value().starts_with(prefix.as_bytes()) {
-                    break;
-                }
-                found.push(decode("found", value.value())?);
-            }
-            found.sort_by_key(|envelope| envelope.first_seen);
-            Ok(found)
-        })
-    }
-
     /// The digests of a repository that have records, those used last first.
     pub fn recorded_subjects(&self, repository: &Repository, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let mut known = self.inner.memory.read(|transaction| {
@@ -214,45 +198,6 @@ impl Store {
             }
         }
         Ok(recorded)
-    }
-
-    /// Adds to what was found; of one that is known the earlier `first_seen` stays. One digest may have so many
-    /// and so much: what is found now takes the place of what was not found again, except what has verified.
-    pub async fn put_found(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        envelopes: Vec<FoundEnvelope>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        if envelopes.is_empty() {
-            return Ok(());
-        }
-        let (key, digest) = (subject_key(repository, digest), *digest);
-        let bytes = envelopes.iter().map(FoundEnvelope::size).sum();
-        self.change_memory_with(bytes, move |tables, touched| {
-            if tables.put_found(&key, &envelopes)? {
-                touched.add(digest);
-                tables.renew(&key, false, None, at)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Keeps it in mind that these have verified, each with the identity that it had.
-    pub async fn found_verified(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        verified: Vec<(FoundId, Identity)>,
-    ) -> Result<(), StoreError> {
-        let key = subject_key(repository, digest);
-        // No generation moves: what is known of the digest is what it was.
-        self.change_memory(move |tables, _| {
-            verified.iter().try_for_each(|(id, by)| tables.found_verified(&key, *id, *by))
-        })
-        .await
     }
 
     /// Forgets up to `limit` of the oldest things where `memory.redb` is over its size; says how many.

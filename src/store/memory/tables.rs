@@ -1,16 +1,14 @@
-use std::{cmp::Reverse, collections::BTreeSet};
-
 use jiff::{SignedDuration, Timestamp};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::{
     oci::{Digest, Repository, Tag},
     store::{
-        FoundEnvelope, FoundId, Identity, Sighting, StoreError,
+        Sighting, StoreError,
         generations::Touched,
         schema::{
             AGES, Bytes, ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Key, MANIFEST_AGES,
-            MANIFESTS, META, PARENTS, SUBJECTS, TAGS, add, decode, encode,
+            MANIFESTS, META, PARENTS, SUBJECTS, TAGS, add,
         },
     },
 };
@@ -152,84 +150,6 @@ impl<'t> MemoryTables<'t> {
         touched.add(repository);
     }
 
-    /// Adds to what was found upstream; says whether anything was new.
-    pub(super) fn put_found(&mut self, subject: &Key, envelopes: &[FoundEnvelope]) -> Result<bool, StoreError> {
-        let ids: BTreeSet<_> = envelopes.iter().map(|envelope| envelope.id().0).collect();
-        let (mut count, mut bytes, mut gone) = (0, 0, Vec::new());
-        for (key, known, length) in self.found_of(subject)? {
-            count += 1;
-            bytes += length;
-            let is_found = key.last_chunk().is_some_and(|id| ids.contains(id));
-            if known.verified.is_none() && !is_found {
-                gone.push((known.first_seen, key, length));
-            }
-        }
-        // The one to give way next is the last.
-        gone.sort_by_key(|(first_seen, ..)| Reverse(*first_seen));
-        let mut changed = false;
-        for envelope in envelopes {
-            let key = subject.clone().raw(&envelope.id().0);
-            let known: Option<FoundEnvelope> =
-                self.found.get(key.as_bytes())?.map(|row| decode("found", row.value())).transpose()?;
-            if known.as_ref().is_some_and(|known| known.first_seen <= envelope.first_seen) {
-                continue;
-            }
-            let verified = known.as_ref().and_then(|known| known.verified);
-            let value = encode("found", &FoundEnvelope { verified, ..envelope.clone() })?;
-            while known.is_none()
-                && (count >= FOUND_MAX || bytes + value.len() > FOUND_BYTES_MAX)
-                && let Some((_, key, length)) = gone.pop()
-            {
-                self.found.remove(key.as_slice())?;
-                self.added -= cost(key.len(), length);
-                count -= 1;
-                bytes -= length;
-            }
-            if known.is_none() && (count >= FOUND_MAX || bytes + value.len() > FOUND_BYTES_MAX) {
-                continue;
-            }
-            count += usize::from(known.is_none());
-            bytes += value.len();
-            self.put_found_row(&key, &value)?;
-            changed = true;
-        }
-        Ok(changed)
-    }
-
-    pub(super) fn found_verified(&mut self, subject: &Key, id: FoundId, by: Identity) -> Result<(), StoreError> {
-        let rows = self.found_of(subject)?;
-        if rows.iter().any(|(_, known, _)| known.verified == Some(by)) {
-            return Ok(());
-        }
-        let key = subject.clone().raw(&id.0);
-        if let Some((_, known, _)) = rows.into_iter().find(|(row, _, _)| row == key.as_bytes()) {
-            let value = encode("found", &FoundEnvelope { verified: Some(by), ..known })?;
-            self.put_found_row(&key, &value)?;
-        }
-        Ok(())
-    }
-
-    fn put_found_row(&mut self, key: &Key, value: &[u8]) -> Result<(), StoreError> {
-        let old = self.found.insert(key.as_bytes(), value)?;
-        let old = old.map_or(0, |old| cost(key.as_bytes().len(), old.value().len()));
-        self.added += cost(key.as_bytes().len(), value.len()) - old;
-        self.changed = true;
-        Ok(())
-    }
-
-    /// Each with its key and its length.
-    fn found_of(&self, subject: &Key) -> Result<Vec<(Vec<u8>, FoundEnvelope, usize)>, StoreError> {
-        let mut found = Vec::new();
-        for row in self.found.range(subject.as_bytes()..)? {
-            let (key, value) = row?;
-            if !key.value().starts_with(subject.as_bytes()) {
-                break;
-            }
-            found.push((key.value().to_vec(), decode("found", value.value())?, value.value().len()));
-        }
-        Ok(found)
-    }
-
     fn see_tag(&mut self, subject: &Key, tag: &str, enforced: bool) -> Result<bool, StoreError> {
         let key = subject.clone().raw(tag.as_bytes());
         let known = self.tags.get(key.as_bytes())?.map(|row| row.value());
@@ -357,6 +277,3 @@ const LINEAGE_RENEW_AFTER: SignedDuration = SignedDuration::from_hours(6);
 const TAGS_MAX: usize = 1024;
 const PLAIN_TAGS_MAX: usize = 256;
 const PARENTS_MAX: usize = 4096;
-/// All that one search can find, in base64, beside what has verified before.
-const FOUND_MAX: usize = 256 + 64;
-const FOUND_BYTES_MAX: usize = 24 << 20;

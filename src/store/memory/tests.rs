@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::store::{
-    AuditKind, AuditRow, Config, Disk,
+    AuditKind, AuditRow, Config, Disk, FoundEnvelope, Identity,
     tests::{Running, clock, config, repository, seconds, start},
 };
 

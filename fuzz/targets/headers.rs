@@ -5,11 +5,16 @@
 
 #![no_main]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sig_repo::{
-    access::BasicAuth,
+    access::{BasicAuth, Presented},
+    clock::Clock,
     telemetry::{Peer, TrustedProxies},
     upstream::fuzzing,
 };
@@ -17,11 +22,13 @@ use sig_repo_fuzz::{Target, bounded};
 
 struct Headers {
     account: BasicAuth,
+    asked: AtomicU32,
 }
 
 impl Target for Headers {
     fn new() -> Self {
-        Self { account: BasicAuth::new("admin", "secure-pass").expect("there is randomness") }
+        let account = BasicAuth::new("admin", "secure-pass", Clock::system()).expect("there is randomness");
+        Self { account, asked: AtomicU32::new(0) }
     }
 
     fn seeds() -> Vec<Vec<u8>> {
@@ -54,7 +61,9 @@ impl Target for Headers {
 impl Headers {
     fn is_asked(&self, values: &[HeaderValue]) {
         let credentials = headers(values, header::AUTHORIZATION);
-        if self.account.account(&credentials).is_some() {
+        // Each from somebody else, of whom no wrong passwords are known yet.
+        let from = Ipv4Addr::from(self.asked.fetch_add(1, Ordering::Relaxed));
+        if let Presented::Account(_) = self.account.presented(&credentials, from.into()) {
             let value = values[0].to_str().expect("it was read");
             assert!(values.len() == 1 && value.trim_end().ends_with("YWRtaW46c2VjdXJlLXBhc3M="), "{value}");
         }

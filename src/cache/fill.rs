@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use super::directory::Partial;
+use super::directory::{Partial, Stamp};
 use crate::oci::{Digest, DigestHasher};
 
 /// Where a blob comes from.
@@ -52,6 +52,8 @@ struct State {
     /// The newest pieces, so that who keeps up need not read them back.
     recent: VecDeque<(u64, Bytes)>,
     recent_bytes: usize,
+    /// What the file was like when all of it was written.
+    written: Option<Stamp>,
     end: Option<Result<(), FillError>>,
 }
 
@@ -118,6 +120,12 @@ impl Fill {
         self.state.lock().available
     }
 
+    /// Whether nobody but the fetch has written to the file. It gets its name while some still read it from here.
+    pub(super) fn is_unchanged(&self) -> bool {
+        let written = self.state.lock().written;
+        written.is_none_or(|written| Stamp::of(&self.file).is_ok_and(|now| now == written))
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.state.lock().end, Some(Err(_)))
     }
@@ -131,6 +139,7 @@ impl Fill {
         let mut state = self.state.lock();
         if ended.is_ok() {
             state.available = self.size;
+            state.written = Stamp::of(&self.file).ok();
         }
         state.end = Some(ended.clone());
         drop(state);

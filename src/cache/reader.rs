@@ -187,7 +187,13 @@ impl BlobBody {
                     let met = ready!(future.as_mut().poll(cx));
                     *next = None;
                     match met {
-                        Next::Piece(piece) => piece,
+                        Next::Piece(piece) => {
+                            let is_last = self.left.start + piece.len() as u64 >= self.left.end;
+                            if is_last && !reading.0.is_unchanged() {
+                                return self.broken(ReadError::Altered);
+                            }
+                            piece
+                        }
                         Next::Failed(error) => return self.broken(error.into()),
                         Next::End(Err(FillError::Disk { at, hasher, .. })) => {
                             let fill = reading.0.join();

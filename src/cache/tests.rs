@@ -349,6 +349,25 @@ async fn a_file_that_changes_under_us_never_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_file_that_changes_before_its_fetch_is_over_never_arrives_whole() {
+    let blob = blob(14, 1_500_000);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blob");
+    let file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    let fill = Fill::new(Digest::sha256(&blob), 1_500_000, Arc::new(Scripted::new(&blob)), file);
+    let scene = Scene::new();
+    let [late, later] = [fill.join(), fill.join()].map(|reading| ComingBlob { cache: scene.cache.clone(), reading });
+    fill.run(&Background { places: Semaphore::new(0), patience: Duration::ZERO }).await.unwrap();
+    assert_eq!(read(late.body(0..1_500_000)).await.unwrap(), blob);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[7] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    // Its end is at hand in memory, its beginning is read from the file.
+    assert!(read(later.body(0..1_500_000)).await.unwrap_err().contains("not what it was"));
+}
+
+#[tokio::test]
 async fn there_is_room_for_so_much_and_no_more() {
     let scene = Scene::of_size(1_000_000);
     let blobs: Vec<_> = (20..30).map(|seed| blob(seed, 300_000)).collect();

@@ -38,6 +38,8 @@ pub enum ManifestError {
     TooLarge,
     #[error("the bytes have the digest {actual}, not {expected}")]
     WrongDigest { expected: Digest, actual: Digest },
+    #[error("a manifest is text in UTF-8")]
+    Encoding,
     #[error("not a manifest: {0}")]
     Json(#[from] serde_json::Error),
     #[error("schemaVersion is {found}; only 2 is supported")]
@@ -72,7 +74,9 @@ impl Manifest {
         {
             return Err(ManifestError::WrongDigest { expected: *expected, actual: digest });
         }
-        let wire: Wire = serde_json::from_slice(&bytes)?;
+        // serde passes over the strings that it does not read, whatever bytes they hold: RFC 8259, section 8.1.
+        let text = str::from_utf8(&bytes).map_err(|_| ManifestError::Encoding)?;
+        let wire: Wire = serde_json::from_str(text)?;
         reject_look_alike_keys(&wire)?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion { found: wire.schema_version });
@@ -219,6 +223,17 @@ mod tests {
         assert!(index.is_index());
         let docker = format!(r#","mediaType":"{}""#, MediaType::DOCKER_MANIFEST);
         assert_eq!(parse(&image(&docker)).unwrap().media_type, MediaType::DOCKER_MANIFEST);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_where_nobody_looks_too() {
+        let mut bytes =
+            br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"other":"?"}"#
+                .to_vec();
+        Manifest::parse(bytes.clone().into(), None, None).unwrap();
+        let at = bytes.iter().rposition(|byte| *byte == b'?').unwrap();
+        bytes[at] = 0xc7;
+        assert!(matches!(Manifest::parse(bytes.into(), None, None), Err(ManifestError::Encoding)));
     }
 
     #[test]

@@ -72,6 +72,7 @@ struct Inner {
     directory: Directory,
     index: Arc<Index>,
     fills: Mutex<HashMap<Digest, Weak<Fill>>>,
+    beginning: Mutex<()>,
     jobs: mpsc::UnboundedSender<Job>,
     chunks: Arc<Chunks>,
     background: Background,
@@ -106,6 +107,7 @@ impl BlobCache {
             directory,
             index: Arc::new(Index::new(config.max_bytes, kept)),
             fills: Mutex::default(),
+            beginning: Mutex::default(),
             jobs,
             chunks: Arc::default(),
             background: Background { places: Semaphore::new(MAX_BACKGROUND), patience: config.patience },
@@ -200,18 +202,19 @@ impl BlobCache {
     }
 
     fn begin(&self, digest: Digest, size: u64, source: Arc<dyn Source>) -> io::Result<Option<ComingBlob>> {
+        // One at a time: who comes second joins, and neither takes room twice nor sends others away for it.
+        let _beginning = self.inner.beginning.lock();
+        if let Some(coming) = self.coming(&digest) {
+            return Ok(Some(coming));
+        }
         let Some(room) = self.room(size)? else { return Ok(None) };
         let partial = self.inner.directory.partial()?;
         let fill = Fill::new(digest, size, source, partial.file.try_clone()?);
-        let mut fills = self.inner.fills.lock();
-        if let Some(other) = fills.get(&digest).and_then(Weak::upgrade).filter(|fill| !fill.has_failed()) {
-            return Ok(Some(ComingBlob { cache: self.clone(), reading: other.join() }));
-        }
         let reading = fill.join();
-        if self.inner.jobs.send(Job { fill: Arc::clone(&fill), partial, room }).is_err() {
+        self.inner.fills.lock().insert(digest, Arc::downgrade(&fill));
+        if self.inner.jobs.send(Job { fill, partial, room }).is_err() {
             return Ok(None);
         }
-        fills.insert(digest, Arc::downgrade(&fill));
         Ok(Some(ComingBlob { cache: self.clone(), reading }))
     }
 
@@ -240,7 +243,7 @@ impl BlobCache {
             if self.inner.index.is_gone(digest)
                 && let Err(error) = self.inner.directory.remove(digest)
             {
-                tracing::warn!(%digest, "an evicted blob was not removed: {error}");
+                tracing::warn!(%digest, "the file of a blob that is gone was not removed: {error}");
             }
         }
     }
@@ -248,11 +251,7 @@ impl BlobCache {
     /// What is not the blob that it is kept for goes, and is fetched again.
     fn discard(&self, entry: &Arc<Entry>) {
         self.inner.index.remove_entry(entry);
-        if self.inner.index.is_gone(&entry.digest)
-            && let Err(error) = self.inner.directory.remove(&entry.digest)
-        {
-            tracing::warn!(digest = %entry.digest, "a spoilt blob was not removed: {error}");
-        }
+        self.remove_files(&Evicted(vec![entry.digest]));
     }
 
     /// What changed while it was read is read in whole before it is served again.

@@ -39,8 +39,8 @@ pub(super) struct Fill {
     pub(super) source: Arc<dyn Source>,
     pub(super) file: Arc<File>,
     state: Mutex<State>,
-    /// Counts the changes of `state`.
-    changed: watch::Sender<u64>,
+    /// Says that `state` has changed.
+    changed: watch::Sender<()>,
     readers: watch::Sender<usize>,
 }
 
@@ -92,7 +92,7 @@ impl Fill {
             source,
             file: Arc::new(file),
             state: Mutex::default(),
-            changed: watch::Sender::new(0),
+            changed: watch::Sender::new(()),
             readers: watch::Sender::new(0),
         })
     }
@@ -143,7 +143,7 @@ impl Fill {
         }
         state.end = Some(ended.clone());
         drop(state);
-        self.changed.send_modify(|changes| *changes += 1);
+        self.changed.send_replace(());
         ended
     }
 
@@ -256,7 +256,7 @@ impl Fill {
         // The last byte tells a whole blob from one that is not.
         state.available = (*written).min(self.size.saturating_sub(1));
         drop(state);
-        self.changed.send_modify(|changes| *changes += 1);
+        self.changed.send_replace(());
         Ok(())
     }
 }

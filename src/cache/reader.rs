@@ -30,7 +30,7 @@ pub struct CachedBlob {
     pub(super) cache: BlobCache,
     pub(super) entry: InUse,
     pub(super) file: File,
-    /// What the file was like when it was last seen to be right; none: it has to be read first.
+    /// Whether the file is as it was when it was last seen to be right; if not it has to be read first.
     pub(super) is_verified: bool,
 }
 
@@ -233,7 +233,8 @@ impl FileReader {
             unverified.hasher.update(&piece);
             return Poll::Ready(Ok(unverified.held.replace(piece)));
         }
-        if offset + piece.len() as u64 == left.end && !self.is_unchanged()? {
+        // A piece that others read too may hold more than is left.
+        if offset + piece.len() as u64 >= left.end && !self.is_unchanged()? {
             self.cache.suspect(&self.entry.0);
             return Poll::Ready(Err(ReadError::Altered));
         }

@@ -349,6 +349,20 @@ async fn a_file_that_changes_under_us_never_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_piece_that_others_read_is_looked_at_too() {
+    let scene = Scene::new();
+    let blob = blob(15, 600_000);
+    scene.keep(&blob).await;
+    let digest = Digest::sha256(&blob);
+    let mut whole = scene.cache.cached(&digest).await.unwrap().body(0..600_000).await.unwrap();
+    let part = scene.cache.cached(&digest).await.unwrap().body(0..1000).await.unwrap();
+    // The piece that the part is in stays with whoever sends it.
+    let _sent = whole.frame().await.unwrap().unwrap();
+    fs::write(scene.file_of(&blob), &blob[1..]).unwrap();
+    assert!(read(part).await.unwrap_err().contains("not what it was"));
+}
+
+#[tokio::test]
 async fn a_file_that_changes_before_its_fetch_is_over_never_arrives_whole() {
     let blob = blob(14, 1_500_000);
     let directory = tempfile::tempdir().unwrap();

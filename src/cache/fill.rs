@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::directory::{Partial, Stamp};
-use crate::oci::{Digest, DigestHasher};
+use crate::oci::{Digest, DigestHasher, Repository};
 
 /// Where a blob comes from.
 pub trait Source: Send + Sync + 'static {
     /// Whose blob it is: what has begun to come from a place is known to be there.
-    fn place(&self) -> &str;
+    fn place(&self) -> &Repository;
 
     /// Its bytes from `from` on, as they come.
     fn open(&self, from: u64) -> BoxFuture<'static, Result<SourceBody, SourceError>>;

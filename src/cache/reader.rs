@@ -23,7 +23,7 @@ use super::{
     fill::{FillError, Reading, Ready, SourceBody, SourceError},
     index::InUse,
 };
-use crate::oci::DigestHasher;
+use crate::oci::{DigestHasher, Repository};
 
 /// A blob that lies in the cache, opened.
 pub struct CachedBlob {
@@ -138,7 +138,7 @@ impl ComingBlob {
     }
 
     /// Where it comes from.
-    pub fn place(&self) -> &str {
+    pub fn place(&self) -> &Repository {
         self.reading.0.source.place()
     }
 

@@ -14,9 +14,11 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::*;
+use crate::oci::Repository;
 
 /// Gives out a blob in pieces, as many as it is let.
 struct Scripted {
+    place: Repository,
     blob: Bytes,
     gate: Arc<Semaphore>,
     /// From where it was asked, each time.
@@ -34,6 +36,7 @@ const PIECE: usize = 10_000;
 impl Scripted {
     fn new(blob: &Bytes) -> Self {
         Self {
+            place: Repository::parse("team/app", &"docker.io".parse().unwrap()).unwrap(),
             blob: blob.clone(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             asked: Arc::default(),
@@ -49,8 +52,8 @@ impl Scripted {
 }
 
 impl Source for Scripted {
-    fn place(&self) -> &str {
-        "docker.io/team/app"
+    fn place(&self) -> &Repository {
+        &self.place
     }
 
     fn open(&self, from: u64) -> BoxFuture<'static, Result<SourceBody, SourceError>> {

@@ -69,8 +69,6 @@ pub struct Served {
 #[derive(Clone)]
 struct Origin {
     upstream: Arc<Upstream>,
-    /// The repository, as text.
-    place: String,
     repository: Repository,
     digest: Digest,
     present: Presences,
@@ -101,7 +99,6 @@ impl Puller {
         };
         let origin = Origin {
             upstream: upstream.clone(),
-            place: repository.to_string(),
             repository: repository.clone(),
             digest: *digest,
             present: self.fetcher.present.clone(),
@@ -137,7 +134,9 @@ impl Puller {
         // Twice, as what lies in the cache may turn out to be spoilt.
         for _ in 0..2 {
             // What comes from here is known to be here once it has begun to.
-            if !is_present && let Some(coming) = cache.coming(&origin.digest).filter(|c| c.place() == origin.place) {
+            if !is_present
+                && let Some(coming) = cache.coming(&origin.digest).filter(|c| c.place() == &origin.repository)
+            {
                 begun(&coming).await?;
             }
             is_present = is_present || self.fetcher.is_present(&origin.repository, &origin.digest);
@@ -184,8 +183,8 @@ impl Origin {
 }
 
 impl Source for Origin {
-    fn place(&self) -> &str {
-        &self.place
+    fn place(&self) -> &Repository {
+        &self.repository
     }
 
     fn open(&self, from: u64) -> BoxFuture<'static, Result<SourceBody, SourceError>> {

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    hash::Hash,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -88,11 +89,10 @@ impl Upstream {
         reference: &Reference,
     ) -> Result<FetchedManifest, UpstreamError> {
         let key = (repository.clone(), reference.clone());
-        let start = || {
-            let (requests, (repository, reference)) = (Arc::clone(&self.requests), key.clone());
-            async move { requests.manifest(&repository, &reference).await }.boxed()
+        let ask = |requests: Arc<Requests>, (repository, reference)| async move {
+            requests.manifest(&repository, &reference).await
         };
-        self.manifests.join(&key, start).await
+        self.shared(&self.manifests, key, ask).await
     }
 
     /// What the upstream says a reference's digest is: only a hint. None: it does not say.
@@ -102,11 +102,10 @@ impl Upstream {
         reference: &Reference,
     ) -> Result<Option<Digest>, UpstreamError> {
         let key = (repository.clone(), reference.clone());
-        let start = || {
-            let (requests, (repository, reference)) = (Arc::clone(&self.requests), key.clone());
-            async move { requests.resolve(&repository, &reference).await }.boxed()
+        let ask = |requests: Arc<Requests>, (repository, reference)| async move {
+            requests.resolve(&repository, &reference).await
         };
-        self.resolved.join(&key, start).await
+        self.shared(&self.resolved, key, ask).await
     }
 
     /// A blob as a stream. The body of a 200 is hashed on the way, and where the digest is wrong it
@@ -173,11 +172,10 @@ impl Upstream {
     /// Whether there is a blob, and how long it is if the upstream says so.
     pub async fn blob_length(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
         let key = (repository.clone(), *digest);
-        let start = || {
-            let (requests, (repository, digest)) = (Arc::clone(&self.requests), key.clone());
-            async move { requests.blob_length(&repository, &digest).await }.boxed()
+        let ask = |requests: Arc<Requests>, (repository, digest)| async move {
+            requests.blob_length(&repository, &digest).await
         };
-        self.lengths.join(&key, start).await
+        self.shared(&self.lengths, key, ask).await
     }
 
     /// A blob of at most `cap` bytes, verified.
@@ -251,13 +249,25 @@ impl Upstream {
         {
             return Ok(open);
         }
-        let start = || {
-            let (requests, repository) = (Arc::clone(&self.requests), repository.clone());
-            async move { requests.probe(&repository).await }.boxed()
-        };
-        let open = self.probes.join(repository, start).await?;
+        let ask = |requests: Arc<Requests>, repository| async move { requests.probe(&repository).await };
+        let open = self.shared(&self.probes, repository.clone(), ask).await?;
         self.probed.insert(repository.clone(), (open, now + PROBE_KEPT));
         Ok(open)
+    }
+
+    /// Asks once for all who ask the same at the same time.
+    async fn shared<K, V, F>(
+        &self,
+        flights: &Flights<K, Result<V, UpstreamError>>,
+        key: K,
+        ask: impl FnOnce(Arc<Requests>, K) -> F,
+    ) -> Result<V, UpstreamError>
+    where
+        K: Eq + Hash + Clone,
+        V: Clone,
+        F: Future<Output = Result<V, UpstreamError>> + Send + 'static,
+    {
+        flights.join(&key, || ask(Arc::clone(&self.requests), key.clone()).boxed()).await
     }
 
     async fn collect(&self, body: Incoming, what: &'static str, cap: usize) -> Result<Bytes, UpstreamError> {

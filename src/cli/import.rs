@@ -10,7 +10,12 @@ mod registry;
 mod tally;
 mod walk;
 
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt as _, stream};
@@ -172,7 +177,7 @@ impl Options {
         Ok(())
     }
 
-    async fn walk_layout(&self, path: &std::path::Path, wanted: &Wanted, sink: Sink) -> anyhow::Result<()> {
+    async fn walk_layout(&self, path: &Path, wanted: &Wanted, sink: Sink) -> anyhow::Result<()> {
         let layout = Layout::open(path)?;
         let in_layout = || format!("the layout {}", path.display());
         for digest in layout.unattributed() {
@@ -252,6 +257,11 @@ impl Place {
         if let Some(path) = text.strip_prefix("archive:") {
             return Ok(Self::Archive(path.into()));
         }
+        // As export was told to name it.
+        let file = Path::new(text);
+        if file.is_file() && archive::is_archive(file)? {
+            return Ok(Self::Archive(file.to_owned()));
+        }
         let Some(address) = Address::of(text) else {
             return text.parse().map(Self::Registry).map_err(|error| anyhow::anyhow!("{text}: {error}"));
         };
@@ -307,7 +317,7 @@ Where signatures are taken from (SOURCE):
   REPOSITORY[:TAG][@DIGEST] one image, and the images of an index: cosign's tags, and what refers to it
   oci:PATH[:REF|@DIGEST]    an OCI image layout, a directory or a tar file, as cosign save and skopeo write it
   lookaside:DIR             OpenPGP signatures as podman and skopeo keep them: NAME@sha256=HEX/signature-1
-  archive:FILE              what sig-repo export wrote
+  archive:FILE              what sig-repo export wrote; FILE alone will do where it is there
 A path that begins with / or . is a layout or an archive.
 
 What a layout or a registry has counts as what the mirror finds beside an image: for the digest, under every tag. What

@@ -39,6 +39,7 @@ mod hop;
 mod http;
 mod hub;
 mod images;
+mod imports;
 mod lab;
 mod mirror;
 mod nginx;

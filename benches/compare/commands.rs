@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context, ensure};
 
 use crate::{
-    images::{Image, Pusher, REPOSITORY},
+    images::{Image, REPOSITORY},
     mirror::BINARY,
     program::{Core, Invocation},
+    pushing::Pusher,
     session::Session,
     table::Duel,
 };

@@ -6,9 +6,11 @@
 
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod blobs;
 mod cold;
 mod commands;
 mod distribution;
+mod download;
 #[path = "../../tests/clients/http.rs"]
 #[allow(clippy::unwrap_used, dead_code, reason = "it was written for tests, which use all of it")]
 mod http;
@@ -17,6 +19,7 @@ mod load;
 mod mirror;
 mod nginx;
 mod program;
+mod pushing;
 mod rows;
 mod server;
 mod session;

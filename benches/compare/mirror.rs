@@ -1,6 +1,6 @@
 //! Ours: the release binary on its own store, audit and metrics on as they always are.
 
-use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -8,8 +8,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    images::{Image, Key, SIGNER},
+    blobs::Certificate,
+    download::Door,
+    images::Image,
     program::{Core, Invocation, Program},
+    pushing::{Key, SIGNER},
     server::{Kind, Server},
     session::{Session, free_port},
 };
@@ -49,10 +52,7 @@ impl Mirror {
     /// A process that is ready, and how long that took from before it was there.
     pub(crate) fn start(&self, session: &Session) -> anyhow::Result<(Server, Duration)> {
         let addr = free_port()?;
-        let mut invocation = Invocation::new(BINARY, &[]);
-        for (name, value) in self.settings(addr) {
-            invocation = invocation.env(name, value);
-        }
+        let invocation = self.invocation(addr);
         let ready = format!("http://{addr}/readyz");
         let begun = session.clock.instant();
         let mut program = Program::start(session, "sig-repo", Core::Server, &invocation)?;
@@ -62,10 +62,40 @@ impl Mirror {
             session.go_on()?;
         }
         let took = session.clock.instant() - begun;
-        let name = format!("sig-repo {}", env!("CARGO_PKG_VERSION"));
-        Ok((Server { kind: Kind::Ours, name, addr, program }, took))
+        Ok((Server { kind: Kind::Ours, name: name(), addr, program }, took))
+    }
+
+    /// A process that speaks TLS itself.
+    pub(crate) fn start_tls(&self, session: &Session, certificate: &Certificate) -> anyhow::Result<(Server, Door)> {
+        let addr = free_port()?;
+        let [pem, key] = ["tls.pem", "tls.key"].map(|name| session.path().join(name));
+        fs::write(&pem, &certificate.pem)?;
+        fs::write(&key, &certificate.key_pem)?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        let invocation = self.invocation(addr).env("HTTP_TLS_CERTIFICATE", pem).env("HTTP_TLS_KEY", key);
+        let mut program = Program::start(session, "sig-repo TLS", Core::Server, &invocation)?;
+        let door = Door { addr, tls: Some(certificate.client()?) };
+        session.wait("an answer over TLS", START_LIMIT, || {
+            program.is_there()?;
+            Ok(door
+                .open()
+                .and_then(|mut connection| connection.ask("GET", "/readyz"))
+                .is_ok_and(|head| head.status == 200))
+        })?;
+        Ok((Server { kind: Kind::Ours, name: name(), addr, program }, door))
+    }
+
+    fn invocation(&self, addr: SocketAddr) -> Invocation {
+        let settings = self.settings(addr).into_iter();
+        settings.fold(Invocation::new(BINARY, &[]), |invocation, (name, value)| invocation.env(name, value))
     }
 }
+
+fn name() -> String {
+    format!("sig-repo {}", env!("CARGO_PKG_VERSION"))
+}
+
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Submits the signature of `image`, which must count.
 pub(crate) fn submit(session: &Session, ours: &Server, image: &Image, key: &Key) -> anyhow::Result<()> {

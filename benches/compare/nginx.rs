@@ -5,6 +5,7 @@ use std::{fs, net::SocketAddr};
 use anyhow::{Context, ensure};
 
 use crate::{
+    blobs::Certificate,
     program::{Core, Invocation, Program},
     server::{Kind, Server},
     session::{Session, free_port},
@@ -12,10 +13,16 @@ use crate::{
 
 const NGINX: &str = "/usr/sbin/nginx";
 
-/// Starts it over this upstream.
-pub(crate) fn start(session: &Session, upstream: SocketAddr) -> anyhow::Result<Server> {
+/// Starts it over this upstream, with a second port that speaks TLS.
+pub(crate) fn start(
+    session: &Session,
+    upstream: SocketAddr,
+    certificate: &Certificate,
+) -> anyhow::Result<(Server, SocketAddr)> {
     let directory = session.directory("nginx")?;
-    let addr = free_port()?;
+    let (addr, tls) = (free_port()?, free_port()?);
+    fs::write(directory.join("tls.pem"), &certificate.pem)?;
+    fs::write(directory.join("tls.key"), &certificate.key_pem)?;
     let file = directory.join("nginx.conf");
     let at = directory.display();
     let user = if crate::is_root() { "user root;" } else { "" };
@@ -45,6 +52,9 @@ http {{
     scgi_temp_path {at}/scgi;
     server {{
         listen {addr} backlog=4096;
+        listen {tls} ssl backlog=4096;
+        ssl_certificate {at}/tls.pem;
+        ssl_certificate_key {at}/tls.key;
         location / {{
             proxy_pass http://{upstream};
             proxy_cache images;
@@ -64,7 +74,7 @@ http {{
         Server { kind: Kind::Nginx, name: String::new(), addr, program }
     };
     server.name = format!("nginx {}", version()?);
-    Ok(server)
+    Ok((server, tls))
 }
 
 fn version() -> anyhow::Result<String> {

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::{
+    sched::{CpuSet, sched_setaffinity},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -52,6 +53,13 @@ impl Core {
             Self::Server => "0",
             Self::Load => "1",
         }
+    }
+
+    /// The calling thread goes there and stays.
+    pub(crate) fn hold(self) -> anyhow::Result<()> {
+        let mut cores = CpuSet::new();
+        cores.set(self.number().parse()?)?;
+        Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
     }
 }
 
@@ -121,10 +129,14 @@ impl Program {
 
     /// The memory that is its own at the moment, its children's included, in bytes.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        self.stated("VmRSS:")
+    }
+
+    fn stated(&self, name: &'static str) -> anyhow::Result<u64> {
         let mut bytes = 0;
         for id in self.family()? {
             let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
             bytes += line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
         }
         Ok(bytes)

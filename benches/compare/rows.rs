@@ -1,19 +1,22 @@
 //! What is measured, in the order in which it is.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::ensure;
 use clap::ValueEnum;
 
 use crate::{
+    blobs::{BLOB_BYTES, Certificate, Moved, STREAMS, Source},
     cold, commands, distribution,
-    images::{Image, Key, Pusher},
+    download::Door,
+    images::{Blob, Image},
     load::{self, Measured, WRK},
     mirror::{self, BINARY, Mirror},
     nginx,
-    server::{Expected, Server},
+    pushing::{Key, Pusher},
+    server::{Expected, Kind, Server},
     session::Session,
-    table::{Comparison, Figure, Goal, Samples, Table, Unit},
+    table::{Comparison, Figure, Goal, Samples, Table, Throughput, Unit},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +29,8 @@ pub(crate) enum Row {
     Refusal,
     /// The signatures of a digest, over REST
     Query,
+    /// A cached blob of 64 MiB, one stream and 32, plain and over TLS
+    Blobs,
     /// What verification adds to our own path
     Tax,
     /// A decision where nothing is in memory yet
@@ -60,39 +65,55 @@ struct World<'a> {
     plain: Image,
     unsigned: Image,
     many: Vec<Image>,
+    large: Option<Large>,
     mirror: Mirror,
     /// Holds the images; ends last.
     upstream: Server,
+}
+
+/// Images with one large layer each: one that is verified, and one of which nothing is asked.
+struct Large {
+    verified: (Image, Blob),
+    plain: (Image, Blob),
+}
+
+/// What ours is held against.
+struct Peers {
+    /// nginx first.
+    servers: Vec<Server>,
+    nginx_tls: SocketAddr,
+    certificate: Certificate,
 }
 
 pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -> anyhow::Result<Table> {
     let wanted = |row| rows.is_empty() || rows.contains(&row);
     installed()?;
     let alone = wanted(Row::Verdict) || wanted(Row::Idle) || wanted(Row::Start);
-    let world = World::new(session, secs, rounds, if alone { IMAGES } else { 0 })?;
+    let world = World::new(session, secs, rounds, if alone { IMAGES } else { 0 }, wanted(Row::Blobs))?;
     let mut table = Table::default();
 
     let (ours, _) = world.mirror.start(session)?;
     world.fill(&ours)?;
-    let against_peers = [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().any(wanted);
-    if against_peers {
-        let mut servers = vec![nginx::start(session, world.upstream.addr)?];
-        servers.push(distribution::release_2(session, world.upstream.addr)?);
-        match distribution::release_3(session, world.upstream.addr) {
-            Ok(server) => servers.push(server),
-            Err(error) => table.left_out("distribution 3", &error),
-        }
-        session.go_on()?;
-        let servers: Vec<_> = servers.iter().chain([&ours]).collect();
+    let comparisons: Vec<_> =
+        [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().filter(|row| wanted(*row)).collect();
+    let peers = if comparisons.is_empty() && !wanted(Row::Blobs) { None } else { Some(world.peers(&mut table)?) };
+    if let Some(peers) = &peers {
+        let servers: Vec<_> = peers.servers.iter().chain([&ours]).collect();
         table.name_columns(servers.iter().map(|server| server.name.clone()));
-        for row in [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().filter(|row| wanted(*row)) {
+        for row in comparisons {
             table.comparisons.push(world.compare(row, &servers)?);
+        }
+        if wanted(Row::Blobs) {
+            world.blobs(&servers, &mut table)?;
         }
     }
     if wanted(Row::Tax) {
         table.figures.push(world.tax(&ours)?);
     }
     ours.program.end()?;
+    if let Some(peers) = peers.filter(|_| wanted(Row::Blobs)) {
+        world.blobs_over_tls(&peers, &mut table)?;
+    }
 
     if wanted(Row::Verdict) {
         table.figures.extend(world.cold()?);
@@ -121,6 +142,10 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     Ok(table)
 }
 
+fn counted(streams: usize) -> String {
+    if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") }
+}
+
 fn installed() -> anyhow::Result<()> {
     let missing: Vec<_> =
         PACKAGES.iter().filter(|(_, program)| !Path::new(program).exists()).map(|(package, _)| *package).collect();
@@ -133,10 +158,14 @@ fn installed() -> anyhow::Result<()> {
 }
 
 impl<'a> World<'a> {
-    fn new(session: &'a Session, secs: u64, rounds: u64, images: usize) -> anyhow::Result<Self> {
+    fn new(session: &'a Session, secs: u64, rounds: u64, images: usize, large: bool) -> anyhow::Result<Self> {
         let upstream = distribution::upstream(session)?;
         let pusher = Pusher::new(session, upstream.addr)?;
         let key = Key::generate()?;
+        let large_image = |tag, seed| {
+            let layer = Blob::noise(BLOB_BYTES, seed);
+            anyhow::Ok((pusher.push_layer(tag, &layer)?, layer))
+        };
         Ok(Self {
             session,
             secs,
@@ -145,28 +174,48 @@ impl<'a> World<'a> {
             plain: pusher.push("v1")?,
             unsigned: pusher.push("preview-v2")?,
             many: (0..images).map(|n| pusher.push(&format!("preview-v3-{n}"))).collect::<Result<_, _>>()?,
+            large: match large {
+                true => Some(Large { verified: large_image("preview-v4", 1)?, plain: large_image("v4", 2)? }),
+                false => None,
+            },
             mirror: Mirror::new(session, "data", upstream.addr, &key)?,
             key,
             upstream,
         })
     }
 
+    fn peers(&self, table: &mut Table) -> anyhow::Result<Peers> {
+        let (session, upstream) = (self.session, self.upstream.addr);
+        let certificate = Certificate::new()?;
+        let (nginx, nginx_tls) = nginx::start(session, upstream, &certificate)?;
+        let mut servers = vec![nginx, distribution::release_2(session, upstream)?];
+        match distribution::release_3(session, upstream) {
+            Ok(server) => servers.push(server),
+            Err(error) => table.left_out("distribution 3", &error),
+        }
+        session.go_on()?;
+        Ok(Peers { servers, nginx_tls, certificate })
+    }
+
     /// Submits every signature, and pulls every image once by its tag, as somebody does first.
     fn fill(&self, ours: &Server) -> anyhow::Result<()> {
-        for image in self.many.iter().chain([&self.verified]) {
+        let large = self.large.as_ref();
+        for image in self.many.iter().chain([&self.verified]).chain(large.map(|large| &large.verified.0)) {
             self.session.go_on()?;
             mirror::submit(self.session, ours, image, &self.key)?;
             ours.check(self.session, &image.path_by_tag(), &Expected::Manifest(image.manifest.clone()))?;
         }
-        ours.check(self.session, &self.plain.path_by_tag(), &Expected::Manifest(self.plain.manifest.clone()))?;
+        for image in [&self.plain].into_iter().chain(large.map(|large| &large.plain.0)) {
+            ours.check(self.session, &image.path_by_tag(), &Expected::Manifest(image.manifest.clone()))?;
+        }
         ours.verified(self.session, &self.verified)
     }
 
     fn compare(&self, row: Row, servers: &[&Server]) -> anyhow::Result<Comparison> {
         let manifest = Expected::Manifest(self.verified.manifest.clone());
         let refusal = Expected::Refusal("unsigned");
-        let ours = |server: &Server| server.kind == crate::server::Kind::Ours;
-        let nginx = |server: &Server| server.kind == crate::server::Kind::Nginx;
+        let ours = |server: &Server| server.kind == Kind::Ours;
+        let nginx = |server: &Server| server.kind == Kind::Nginx;
         let (what, goal): (&str, Option<Goal>) = match row {
             Row::Tag => ("manifest by tag", Some(Goal::AtMost(MANIFEST_GOAL))),
             Row::Refusal => ("refusal of an unsigned image (the others: 404)", None),
@@ -201,6 +250,76 @@ impl<'a> World<'a> {
             ours.verified(self.session, &self.verified)?;
         }
         Ok(Comparison { what: what.to_owned(), rounds, goal })
+    }
+
+    fn blobs(&self, servers: &[&Server], table: &mut Table) -> anyhow::Result<()> {
+        let Some(large) = &self.large else { return Ok(()) };
+        let mut sources = Vec::new();
+        for server in servers {
+            let door = Door::plain(server.addr);
+            let policy_on = Source { server, door: door.clone(), blob: &large.verified.1 };
+            if server.kind == Kind::Ours {
+                sources.push((format!("{}, verified", server.name), policy_on));
+                sources.push((format!("{}, `skip`", server.name), Source { server, door, blob: &large.plain.1 }));
+            } else {
+                sources.push((server.name.clone(), policy_on));
+            }
+        }
+        let ours = sources.len() - 2;
+        let distribution_3 = sources.iter().position(|(name, _)| name.starts_with("distribution 3"));
+        let others = [0].into_iter().chain(distribution_3);
+        let rate_goals: Vec<_> = others.map(|against| (against, Goal::AtLeast(1.0))).collect();
+        let cpu_goals: Vec<_> = [(0, Goal::AtMost(1.3))]
+            .into_iter()
+            .chain(distribution_3.map(|against| (against, Goal::AtMost(0.8))))
+            .collect();
+        for streams in STREAMS {
+            let (rate_goals, cpu_goals) = (rate_goals.clone(), cpu_goals.clone());
+            let what = format!("cached blob of {} MiB, {}", BLOB_BYTES >> 20, counted(streams));
+            let servers = self.throughputs(&what, &sources, streams)?;
+            table.throughputs.push(Throughput { what, servers, ours, rate_goals, cpu_goals });
+        }
+        Ok(())
+    }
+
+    /// nginx and ours, each with its own TLS.
+    fn blobs_over_tls(&self, peers: &Peers, table: &mut Table) -> anyhow::Result<()> {
+        let (Some(large), Some(nginx)) = (&self.large, peers.servers.first()) else { return Ok(()) };
+        let (ours, door) = self.mirror.start_tls(self.session, &peers.certificate)?;
+        let nginx_door = Door { addr: peers.nginx_tls, tls: door.tls.clone() };
+        let blob = &large.verified.1;
+        let sources = [
+            (nginx.name.clone(), Source { server: nginx, door: nginx_door, blob }),
+            (ours.name.clone(), Source { server: &ours, door, blob }),
+        ];
+        for streams in STREAMS {
+            let what = format!("cached blob over TLS, {}", counted(streams));
+            let servers = self.throughputs(&what, &sources, streams)?;
+            let (rate_goals, cpu_goals) = (vec![(0, Goal::AtLeast(1.0))], vec![(0, Goal::AtMost(1.1))]);
+            table.throughputs.push(Throughput { what, servers, ours: 1, rate_goals, cpu_goals });
+        }
+        ours.program.end()
+    }
+
+    /// In turn, as all loads are.
+    fn throughputs(
+        &self,
+        what: &str,
+        sources: &[(String, Source<'_>)],
+        streams: usize,
+    ) -> anyhow::Result<Vec<(String, Vec<Moved>)>> {
+        let mut measured: Vec<_> = sources.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
+        for round in 0..=self.rounds {
+            eprintln!("{what}: round {round} of {}", self.rounds);
+            for ((_, source), (_, moved)) in sources.iter().zip(&mut measured) {
+                if round == 0 {
+                    source.warm_up(self.session)?;
+                } else {
+                    moved.push(source.run(self.session, &self.upstream.program, streams, self.secs)?);
+                }
+            }
+        }
+        Ok(measured)
     }
 
     /// The same process, an image that was verified against one of which nothing is asked; in pairs, since the machine

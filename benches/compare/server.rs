@@ -109,7 +109,7 @@ impl Server {
                 .peekable();
             let known = of_image.peek().is_some();
             ensure!(
-                of_image.all(|event| event["verified_by"][0]["name"] == crate::images::SIGNER),
+                of_image.all(|event| event["verified_by"][0]["name"] == crate::pushing::SIGNER),
                 "{}: {} was let through unverified",
                 self.name,
                 image.digest

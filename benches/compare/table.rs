@@ -2,13 +2,17 @@
 
 use std::fmt;
 
-use crate::load::{CONNECTIONS, Measured};
+use crate::{
+    blobs::Moved,
+    load::{CONNECTIONS, Measured},
+};
 
 #[derive(Default)]
 pub(crate) struct Table {
     columns: Vec<String>,
     /// Each with one column for each server; the first is what the others are held against, the last is ours.
     pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) throughputs: Vec<Throughput>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) duels: Vec<Duel>,
     left_out: Vec<String>,
@@ -20,6 +24,17 @@ pub(crate) struct Comparison {
     pub(crate) rounds: Vec<Vec<Measured>>,
     /// Of our CPU, as a multiple of the first server's.
     pub(crate) goal: Option<Goal>,
+}
+
+/// What servers send of what they have cached.
+pub(crate) struct Throughput {
+    pub(crate) what: String,
+    /// The first is what the others are held against.
+    pub(crate) servers: Vec<(String, Vec<Moved>)>,
+    /// Of the server in the column `ours`, as multiples of those in others.
+    pub(crate) ours: usize,
+    pub(crate) rate_goals: Vec<(usize, Goal)>,
+    pub(crate) cpu_goals: Vec<(usize, Goal)>,
 }
 
 /// One of ours that is held against no other program.
@@ -40,6 +55,7 @@ pub(crate) struct Duel {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
+    AtLeast(f64),
     AtMost(f64),
     Below(f64),
 }
@@ -48,6 +64,7 @@ pub(crate) enum Goal {
 pub(crate) enum Unit {
     Microseconds,
     Milliseconds,
+    Seconds,
     Percent,
     Mebibytes,
     Megabytes,
@@ -84,7 +101,7 @@ impl Unit {
     fn number(self, value: f64) -> String {
         let decimals = match (self, value.abs()) {
             (Self::None, _) => 0,
-            (Self::Milliseconds, value) if value < 1.0 => 3,
+            (Self::Milliseconds | Self::Seconds, value) if value < 1.0 => 3,
             (Self::Times, value) if value < 0.1 => 3,
             (_, value) if value < 10.0 => 2,
             (_, value) if value < 100.0 => 1,
@@ -98,6 +115,7 @@ impl Unit {
         match self {
             Self::Microseconds => format!("{number} µs"),
             Self::Milliseconds => format!("{number} ms"),
+            Self::Seconds => format!("{number} s"),
             Self::Percent => format!("{number} %"),
             Self::Mebibytes => format!("{number} MiB"),
             Self::Megabytes => format!("{number} MB"),
@@ -111,6 +129,7 @@ impl Goal {
     /// What was to be reached, and whether it was.
     fn show(self, unit: Unit, value: f64) -> String {
         let (sign, limit, reached) = match self {
+            Self::AtLeast(limit) => ("≥", limit, value >= limit),
             Self::AtMost(limit) => ("≤", limit, value <= limit),
             Self::Below(limit) => ("<", limit, value < limit),
         };
@@ -121,7 +140,7 @@ impl Goal {
         if reached {
             format!("{sign} {limit_shown}: reached")
         } else {
-            format!("{sign} {limit_shown}: missed by {:.0} %", (value / limit - 1.0) * 100.0)
+            format!("{sign} {limit_shown}: missed by {:.0} %", (value / limit - 1.0).abs() * 100.0)
         }
     }
 }
@@ -137,37 +156,64 @@ impl Table {
     }
 }
 
+/// One value of each round of each server: the first server's as it is, the others' with their multiple of it.
+fn cells<T>(servers: &[Vec<T>], unit: Unit, value: impl Fn(&T) -> f64) -> Vec<String> {
+    let Some(base) = servers.first() else { return Vec::new() };
+    let of = |rounds: &[T]| Samples::new(rounds.iter().map(&value).collect::<Vec<_>>());
+    servers
+        .iter()
+        .enumerate()
+        .map(|(column, rounds)| match column {
+            _ if rounds.is_empty() => "–".to_owned(),
+            0 => unit.show(of(rounds).median()),
+            _ => {
+                let ratios = ratios(base, rounds, &value).show(Unit::Times);
+                format!("{}, {ratios}", unit.show(of(rounds).median()))
+            }
+        })
+        .collect()
+}
+
+/// Round by round, since two loads of one round ran under much the same conditions.
+fn ratios<T>(base: &[T], rounds: &[T], value: impl Fn(&T) -> f64) -> Samples {
+    Samples::new(rounds.iter().zip(base).map(|(one, base)| value(one) / value(base)).collect::<Vec<_>>())
+}
+
 impl Comparison {
-    /// One value of each round of each server: the first server's as it is, the others' with their multiple of it.
-    fn cells(&self, unit: Unit, value: impl Fn(&Measured) -> f64) -> Vec<String> {
-        let Some(base) = self.rounds.first() else { return Vec::new() };
-        let of = |rounds: &[Measured]| Samples::new(rounds.iter().map(&value).collect::<Vec<_>>());
-        self.rounds
-            .iter()
-            .enumerate()
-            .map(|(column, rounds)| match column {
-                _ if rounds.is_empty() => "–".to_owned(),
-                0 => unit.show(of(rounds).median()),
-                _ => {
-                    let ratios = self.ratios(base, rounds, &value).show(Unit::Times);
-                    format!("{}, {ratios}", unit.show(of(rounds).median()))
-                }
-            })
-            .collect()
-    }
-
-    /// Round by round, since two loads of one round ran under much the same conditions.
-    fn ratios(&self, base: &[Measured], rounds: &[Measured], value: impl Fn(&Measured) -> f64) -> Samples {
-        Samples::new(rounds.iter().zip(base).map(|(one, base)| value(one) / value(base)).collect::<Vec<_>>())
-    }
-
     fn goal(&self) -> String {
         match (self.goal, &self.rounds[..]) {
             (Some(goal), [base, .., ours]) => {
-                goal.show(Unit::Times, self.ratios(base, ours, |measured| measured.cpu).median())
+                goal.show(Unit::Times, ratios(base, ours, |measured| measured.cpu).median())
             }
             _ => String::new(),
         }
+    }
+}
+
+impl Throughput {
+    fn goals(&self, goals: &[(usize, Goal)], value: impl Fn(&Moved) -> f64) -> String {
+        let shown = goals.iter().map(|(against, goal)| {
+            let (name, base) = &self.servers[*against];
+            let ratio = ratios(base, &self.servers[self.ours].1, &value).median();
+            format!("{}, of {name}'s", goal.show(Unit::Times, ratio))
+        });
+        shown.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Throughput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, servers, .. } = self;
+        let names: Vec<_> = servers.iter().map(|(name, _)| name.as_str()).collect();
+        let rounds: Vec<_> = servers.iter().map(|(_, rounds)| rounds.clone()).collect();
+        let rate = |moved: &Moved| moved.megabytes_per_second;
+        let cpu = |moved: &Moved| moved.cpu;
+        writeln!(f, "| {what} | {} | to reach |", names.join(" | "))?;
+        writeln!(f, "|{}", "---|".repeat(servers.len() + 2))?;
+        let rates = cells(&rounds, Unit::None, rate).join(" | ");
+        writeln!(f, "| MB a second | {rates} | {} |", self.goals(&self.rate_goals, rate))?;
+        let costs = cells(&rounds, Unit::Seconds, cpu).join(" | ");
+        writeln!(f, "| CPU a GB | {costs} | {} |", self.goals(&self.cpu_goals, cpu))
     }
 }
 
@@ -178,14 +224,18 @@ impl fmt::Display for Table {
             writeln!(f, "|{}", "---|".repeat(self.columns.len() + 2))?;
             for comparison in &self.comparisons {
                 let what = &comparison.what;
-                let cpu = comparison.cells(Unit::Microseconds, |measured| measured.cpu);
+                let cpu = cells(&comparison.rounds, Unit::Microseconds, |measured| measured.cpu);
                 writeln!(f, "| {what}: CPU a request | {} | {} |", cpu.join(" | "), comparison.goal())?;
-                let rate = comparison.cells(Unit::None, |measured| measured.requests_per_second);
+                let rate = cells(&comparison.rounds, Unit::None, |measured| measured.requests_per_second);
                 writeln!(f, "| … requests a second | {} | |", rate.join(" | "))?;
-                let memory = comparison.cells(Unit::Mebibytes, |measured| measured.memory as f64 / f64::from(1 << 20));
+                let memory =
+                    cells(&comparison.rounds, Unit::Mebibytes, |measured| measured.memory as f64 / f64::from(1 << 20));
                 writeln!(f, "| … memory afterwards | {} | |", memory.join(" | "))?;
             }
             writeln!(f)?;
+        }
+        for throughput in &self.throughputs {
+            writeln!(f, "{throughput}")?;
         }
         for line in &self.left_out {
             writeln!(f, "{line}\n")?;

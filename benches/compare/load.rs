@@ -34,6 +34,8 @@ struct Report {
     seconds: f64,
     failed: u64,
     bytes: f64,
+    /// Seconds that the slowest hundredth took at least.
+    slowest_hundredth: f64,
 }
 
 pub(crate) fn run(
@@ -80,6 +82,13 @@ pub(crate) fn run(
     })
 }
 
+/// Seconds within which all but a hundredth of the answers come, each of which is a success.
+pub(crate) fn slowest_hundredth(session: &Session, server: &Server, path: &str, secs: u64) -> anyhow::Result<f64> {
+    let report = wrk(session, &server.url(path), secs)?;
+    ensure!(report.requests > 0 && report.failed == 0, "{}: {report:?} for {path}", server.name);
+    Ok(report.slowest_hundredth)
+}
+
 /// A short load that is not counted, so that caches and the CPU's clock have settled.
 pub(crate) fn warm_up(session: &Session, server: &Server, path: &str) -> anyhow::Result<()> {
     wrk(session, &server.url(path), WARM_UP_SECS)?;
@@ -100,6 +109,7 @@ fn wrk(session: &Session, url: &str, secs: u64) -> anyhow::Result<Report> {
         // Slow is what is to be measured, and no error.
         "--timeout",
         "60s",
+        "--latency",
         "-H",
         &format!("Accept: {ACCEPT}"),
         "-H",
@@ -132,10 +142,12 @@ impl Report {
         let summary = text.lines().find(|line| line.contains(" requests in ")).context("no summary")?;
         let (requests, rest) = summary.trim().split_once(" requests in ").context("no count")?;
         let (seconds, read) = rest.split_once(", ").context("no time")?;
+        let slowest = text.lines().find_map(|line| line.trim().strip_prefix("99%")).context("no percentiles")?;
         let failed = text.lines().find_map(|line| line.trim().strip_prefix("Non-2xx or 3xx responses: "));
         Ok(Self {
             requests: requests.parse()?,
-            seconds: quantity(seconds, &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0)])?,
+            seconds: quantity(seconds, &TIMES)?,
+            slowest_hundredth: quantity(slowest.trim(), &TIMES)?,
             failed: failed.map_or(Ok(0), str::parse)?,
             bytes: quantity(
                 read.trim_end_matches(" read"),
@@ -144,6 +156,8 @@ impl Report {
         })
     }
 }
+
+const TIMES: [(&str, f64); 4] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0)];
 
 fn quantity(text: &str, units: &[(&str, f64)]) -> anyhow::Result<f64> {
     let (number, unit) = units

@@ -9,6 +9,8 @@
 mod blobs;
 mod cold;
 mod commands;
+mod connections;
+mod crowd;
 mod distribution;
 mod download;
 #[path = "../../tests/clients/http.rs"]
@@ -20,6 +22,7 @@ mod mirror;
 mod nginx;
 mod program;
 mod pushing;
+mod registry;
 mod rows;
 mod server;
 mod session;

@@ -26,6 +26,8 @@ pub(crate) const AUDIT_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Mirror {
     data_dir: PathBuf,
     upstream: SocketAddr,
+    /// Minutes.
+    tag_max_age: &'static str,
 }
 
 impl Mirror {
@@ -34,7 +36,12 @@ impl Mirror {
         let data_dir = session.directory(name)?;
         let trust = session.directory(&format!("{name}/trust"))?;
         fs::write(trust.join(format!("{SIGNER}.pub")), key.public_pem()?)?;
-        Ok(Self { data_dir, upstream })
+        Ok(Self { data_dir, upstream, tag_max_age: "10" })
+    }
+
+    /// The upstream is asked what a tag is each time that somebody wants to know.
+    pub(crate) fn asking_each_time(self) -> Self {
+        Self { tag_max_age: "0", ..self }
     }
 
     /// What it is set to. Unsigned images of no class are served as they are, so that one process
@@ -45,7 +52,7 @@ impl Mirror {
             ("DATA_DIR", self.data_dir.clone().into()),
             ("PROXY_REMOTEURL", format!("http://{}", self.upstream).into()),
             ("POLICY_DEFAULT", "skip".into()),
-            ("METADATA_MAX_AGE", "10".into()),
+            ("METADATA_MAX_AGE", self.tag_max_age.into()),
         ]
     }
 

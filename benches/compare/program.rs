@@ -132,6 +132,11 @@ impl Program {
         self.stated("VmRSS:")
     }
 
+    /// The most that it ever had.
+    pub(crate) fn peak(&self) -> anyhow::Result<u64> {
+        self.stated("VmHWM:")
+    }
+
     fn stated(&self, name: &'static str) -> anyhow::Result<u64> {
         let mut bytes = 0;
         for id in self.family()? {

@@ -1,18 +1,21 @@
 //! What is measured, in the order in which it is.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, thread, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use clap::ValueEnum;
 
 use crate::{
     blobs::{BLOB_BYTES, Certificate, Moved, STREAMS, Source},
-    cold, commands, distribution,
+    cold, commands, connections,
+    crowd::Crowds,
+    distribution,
     download::Door,
     images::{Blob, Image},
     load::{self, Measured, WRK},
     mirror::{self, BINARY, Mirror},
     nginx,
+    program::Core,
     pushing::{Key, Pusher},
     server::{Expected, Kind, Server},
     session::Session,
@@ -33,6 +36,16 @@ pub(crate) enum Row {
     Blobs,
     /// What verification adds to our own path
     Tax,
+    /// Warm manifests while blobs stream to slow clients
+    Slow,
+    /// Many clients and one cold image, over an upstream that counts
+    Crowd,
+    /// HEAD of a tag whose image is cold
+    Head,
+    /// A tag that many ask for in the same moment, where the upstream is asked each time
+    Revalidation,
+    /// 1,000 connections that pull, and 10,000 idle ones
+    Connections,
     /// A decision where nothing is in memory yet
     Verdict,
     /// Memory of a process that nobody asks
@@ -52,6 +65,7 @@ const PACKAGES: [(&str, &str); 3] =
 /// Images with a signature in the store, beside the one that loads ask for.
 const IMAGES: usize = 200;
 const STARTS: usize = 20;
+const CROWD_MEGABYTES: usize = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
 const MANIFEST_GOAL: f64 = 0.8;
@@ -89,7 +103,8 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     let wanted = |row| rows.is_empty() || rows.contains(&row);
     installed()?;
     let alone = wanted(Row::Verdict) || wanted(Row::Idle) || wanted(Row::Start);
-    let world = World::new(session, secs, rounds, if alone { IMAGES } else { 0 }, wanted(Row::Blobs))?;
+    let world =
+        World::new(session, secs, rounds, if alone { IMAGES } else { 0 }, wanted(Row::Blobs) || wanted(Row::Slow))?;
     let mut table = Table::default();
 
     let (ours, _) = world.mirror.start(session)?;
@@ -110,11 +125,20 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     if wanted(Row::Tax) {
         table.figures.push(world.tax(&ours)?);
     }
+    if wanted(Row::Slow)
+        && let Some(large) = &world.large
+    {
+        let (path, blob) = (world.verified.path(), &large.verified.1);
+        table.figures.extend(connections::beside_slow_clients(session, &ours, &path, blob, secs, rounds)?);
+    }
     ours.program.end()?;
     if let Some(peers) = peers.filter(|_| wanted(Row::Blobs)) {
         world.blobs_over_tls(&peers, &mut table)?;
     }
 
+    if [Row::Crowd, Row::Head, Row::Revalidation, Row::Connections].into_iter().any(wanted) {
+        table.figures.extend(on_the_core_of_the_load(|| world.many(&wanted))?);
+    }
     if wanted(Row::Verdict) {
         table.figures.extend(world.cold()?);
     }
@@ -142,6 +166,14 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     Ok(table)
 }
 
+/// With all threads that it starts.
+fn on_the_core_of_the_load<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    thread::scope(|scope| {
+        let working = scope.spawn(|| Core::Load.hold().and_then(|()| work()));
+        working.join().map_err(|_| anyhow!("the driver panicked"))?
+    })
+}
+
 fn counted(streams: usize) -> String {
     if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") }
 }
@@ -150,10 +182,7 @@ fn installed() -> anyhow::Result<()> {
     let missing: Vec<_> =
         PACKAGES.iter().filter(|(_, program)| !Path::new(program).exists()).map(|(package, _)| *package).collect();
     ensure!(missing.is_empty(), "not installed: apt-get install --no-install-recommends {}", missing.join(" "));
-    ensure!(
-        std::thread::available_parallelism()?.get() >= 2,
-        "this takes two cores: one for the server, one for the load"
-    );
+    ensure!(thread::available_parallelism()?.get() >= 2, "this takes two cores: one for the server, one for the load");
     Ok(())
 }
 
@@ -299,6 +328,29 @@ impl<'a> World<'a> {
             table.throughputs.push(Throughput { what, servers, ours: 1, rate_goals, cpu_goals });
         }
         ours.program.end()
+    }
+
+    /// What is to be seen where there are many clients, or an upstream that counts.
+    fn many(&self, wanted: &dyn Fn(Row) -> bool) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        // An image that takes an upstream with a limit as long as other loads take.
+        let megabytes = CROWD_MEGABYTES.min(usize::try_from(self.secs)? * 25);
+        let crowds = Crowds::new(self.session, &self.key, megabytes)?;
+        if wanted(Row::Crowd) {
+            figures.extend(crowds.limited()?);
+            figures.extend(crowds.unlimited()?);
+        }
+        if wanted(Row::Head) {
+            figures.push(crowds.head()?);
+        }
+        if wanted(Row::Revalidation) {
+            figures.push(crowds.revalidation(self.rounds)?);
+        }
+        if wanted(Row::Connections) {
+            figures.push(connections::pulling(self.session, &self.key)?);
+            figures.extend(connections::idle(self.session, &self.mirror)?);
+        }
+        Ok(figures)
     }
 
     /// In turn, as all loads are.

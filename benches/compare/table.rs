@@ -69,6 +69,7 @@ pub(crate) enum Unit {
     Mebibytes,
     Megabytes,
     Times,
+    Copies,
     None,
 }
 
@@ -120,6 +121,7 @@ impl Unit {
             Self::Mebibytes => format!("{number} MiB"),
             Self::Megabytes => format!("{number} MB"),
             Self::Times => format!("× {number}"),
+            Self::Copies => format!("{number} copies"),
             Self::None => number,
         }
     }
@@ -135,6 +137,7 @@ impl Goal {
         };
         let limit_shown = match unit {
             Unit::Times => format!("× {limit}"),
+            Unit::None => limit.to_string(),
             unit => format!("{limit} {}", unit.show(0.0).rsplit(' ').next().unwrap_or_default()),
         };
         if reached {

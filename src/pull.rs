@@ -29,6 +29,7 @@ mod warm;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -56,7 +57,7 @@ pub use self::submissions::{Conflict, NewRecord, SubmitError};
 pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};
 
 use self::{
-    fetch::{FetchError, Fetcher},
+    fetch::{FetchError, Fetched, Fetcher},
     published::{Made, Publisher},
     recent::Step,
     standing::{Standing, Standings, Subject},
@@ -119,6 +120,15 @@ pub struct Puller {
     artifact_blobs: artifacts::ServedBlobs,
     searches: mpsc::Sender<(Repository, Digest)>,
     warm: Warm,
+}
+
+/// The tag under which a manifest was seen.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    tag: &'a Tag,
+    enforced: bool,
+    /// When the upstream was asked, where it just was.
+    confirmed: Option<Timestamp>,
 }
 
 /// The searches that nobody waits for, for `app` to run.
@@ -196,12 +206,13 @@ impl Puller {
         digest: &Digest,
         anonymous: bool,
     ) -> Result<Arc<Manifest>, FetchError> {
-        let manifest = self.fetcher.digest(upstream, repository, digest, anonymous).await?;
+        let manifest = self.fetcher.digest(upstream, repository, digest, anonymous).await?.manifest;
         let sighting = Sighting {
             repository: repository.clone(),
             digest: *digest,
             manifest: Some((manifest.bytes.clone(), manifest.media_type.to_string())),
             tag: None,
+            confirmed: None,
             children: manifest.children().map(|child| child.digest).collect(),
             at: self.clock.now(),
         };
@@ -273,8 +284,9 @@ impl Puller {
             return Err(Refused { reason: Reason::Invisible, statement: stated.clone() });
         }
         let upstream = self.upstream_of(repository)?;
-        let manifest = match self.fetcher.tag(&upstream, repository, tag, ask.asker.is_anonymous()).await {
-            Ok(manifest) => manifest,
+        let anonymous = ask.asker.is_anonymous();
+        let fetched = match self.fetcher.tag_or_last_known(&upstream, repository, tag, anonymous).await {
+            Ok(fetched) => fetched,
             Err(error) => {
                 // An ordinary tag that a record has made an enforced one stays that when the upstream is away.
                 let statement =
@@ -282,14 +294,16 @@ impl Puller {
                 return Err(Refused { reason: error.reason(), statement });
             }
         };
+        let Fetched { manifest, confirmed, stale } = fetched;
         let subject = Subject { digest: manifest.digest, manifest: Some(&manifest.bytes) };
         let standing = self.standings.of_tag(&self.policy, repository, tag, subject, &ask.asker).await;
         let standing = standing.map_err(|error| Refused { statement: stated.clone(), ..self.unreadable(error) })?;
-        if self.remember(ask, &manifest, Some((tag, standing.statement.is_enforced())), &standing).await? {
+        let named = Named { tag, enforced: standing.statement.is_enforced(), confirmed };
+        if self.remember(ask, &manifest, Some(named), &standing).await? && stale.is_none() {
             self.keep_warm(ask, Some(tag.clone()), &manifest, &standing);
         }
         self.standings.recent.asked(repository, &manifest.digest, &ask.asker, tag, self.clock.instant());
-        self.answer(ask, manifest, &standing).await
+        Ok(self.answer(ask, manifest, &standing).await?.or_stale(stale))
     }
 
     async fn digest(&self, ask: &Ask, digest: &Digest) -> Result<Admitted<Arc<Manifest>>, Refused> {
@@ -302,8 +316,9 @@ impl Puller {
         if let Some(Made::Manifest(manifest)) = self.made(repository, digest, &ask.asker).await {
             return Ok(Admitted::new(manifest, None));
         }
-        let manifest = match self.fetcher.digest(&upstream, repository, digest, ask.asker.is_anonymous()).await {
-            Ok(manifest) => manifest,
+        let fetched = self.fetcher.digest(&upstream, repository, digest, ask.asker.is_anonymous()).await;
+        let Fetched { manifest, stale, .. } = match fetched {
+            Ok(fetched) => fetched,
             Err(error) => {
                 if error.is_absent()
                     && let Some(Made::Manifest(manifest)) = self.search_made(repository, digest, &ask.asker).await
@@ -317,14 +332,15 @@ impl Puller {
         let stated = manifest.subject.as_ref().map(|subject| subject.digest);
         let subject = stated.or_else(|| self.publisher.subject_of(repository, digest));
         if let Some(subject) = subject.filter(|_| manifest.is_artifact()) {
-            return self.artifact(ask, manifest, &subject).await;
+            return Ok(self.artifact(ask, manifest, &subject).await?.or_stale(stale));
         }
         let standing = self.standing_of_digest(ask, *digest, Some(&manifest.bytes)).await?;
         // What came by a tag of the asker's own is found again under that tag.
-        if self.remember(ask, &manifest, None, &standing).await? && (standing.shared || tag.is_some()) {
+        let remembered = self.remember(ask, &manifest, None, &standing).await?;
+        if remembered && stale.is_none() && (standing.shared || tag.is_some()) {
             self.keep_warm(ask, tag, &manifest, &standing);
         }
-        self.answer(ask, manifest, &standing).await
+        Ok(self.answer(ask, manifest, &standing).await?.or_stale(stale))
     }
 
     async fn standing_of_digest(
@@ -350,14 +366,15 @@ impl Puller {
         &self,
         ask: &Ask,
         manifest: &Manifest,
-        tag: Option<(&Tag, bool)>,
+        named: Option<Named<'_>>,
         standing: &Standing,
     ) -> Result<bool, Refused> {
         let sighting = Sighting {
             repository: ask.repository.clone(),
             digest: manifest.digest,
             manifest: Some((manifest.bytes.clone(), manifest.media_type.to_string())),
-            tag: tag.map(|(tag, enforced)| (tag.clone(), enforced)),
+            tag: named.map(|named| (named.tag.clone(), named.enforced)),
+            confirmed: named.and_then(|named| named.confirmed),
             children: manifest.children().map(|child| child.digest).collect(),
             at: self.clock.now(),
         };

@@ -206,6 +206,9 @@ impl Parts {
     fn admitted(&self, admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
         let counter = if admitted.warning().is_some() { &self.warned } else { &self.admitted };
         counter.inc();
+        if let Some(error) = admitted.stale() {
+            self.metrics.served_stale("manifest", error.code());
+        }
         respond::manifest(admitted)
     }
 
@@ -233,7 +236,12 @@ impl Parts {
             None => Wanted::Whole,
         };
         match self.puller.content(&upstream, &target.repository, &admitted, wanted).await {
-            Ok(served) => respond::content(&admitted, served),
+            Ok(served) => {
+                if let Some(error) = &served.stale {
+                    self.metrics.served_stale("blob", error.code());
+                }
+                respond::content(&admitted, served)
+            }
             Err(error) if error.is_absent() => {
                 refusal::error(ErrorCode::BlobUnknown, "the upstream does not have this blob")
             }

@@ -52,6 +52,7 @@ pub use self::check::Checked;
 pub use self::disk::{Disk, Opening};
 pub use self::error::StoreError;
 pub use self::generations::Generation;
+pub use self::memory::Confirmed;
 pub use self::record::{
     Identity, IdentityRow, Page, Record, RecordId, RecordIdError, RevocationRow, SignerRow, Submission, SubmitRules,
     Submitted,

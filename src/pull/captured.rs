@@ -181,7 +181,9 @@ impl Puller {
         let upstream = self.upstream_of(repository).map_err(|_| PushError::UnknownRegistry)?;
         let there = match reference {
             Reference::Tag(tag) => self.fetcher.tag(&upstream, repository, tag, false).await,
-            Reference::Digest(digest) => self.fetcher.digest(&upstream, repository, digest, false).await,
+            Reference::Digest(digest) => {
+                self.fetcher.digest(&upstream, repository, digest, false).await.map(|fetched| fetched.manifest)
+            }
         };
         match there {
             Ok(manifest) if manifest.digest == push.manifest.digest => Ok(Pushed::AlreadyThere),

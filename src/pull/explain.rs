@@ -29,11 +29,11 @@ impl Puller {
         let upstream = self.upstream_of(repository)?;
         let anonymous = ask.asker.is_anonymous();
         let fetched = match reference {
-            Reference::Tag(tag) => self.fetcher.tag(&upstream, repository, tag, anonymous).await,
+            Reference::Tag(tag) => self.fetcher.tag_or_last_known(&upstream, repository, tag, anonymous).await,
             Reference::Digest(digest) => self.fetcher.digest(&upstream, repository, digest, anonymous).await,
         };
         let broken = |reason| Refused { reason, statement: self.statement_when_broken(reference) };
-        let manifest = fetched.map_err(|error| broken(error.reason()))?;
+        let manifest = fetched.map_err(|error| broken(error.reason()))?.manifest;
         let (digest, bytes) = (manifest.digest, Some(&manifest.bytes));
         let subject = Subject { digest, manifest: bytes };
         let mut standing = self.standing_of(ask, subject).await?;

@@ -2,12 +2,14 @@
 //! hashed and parsed.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
+use tokio::time::timeout;
 
 use crate::{
     clock::Clock,
@@ -15,7 +17,7 @@ use crate::{
     policy::Reason,
     store::{Store, StoreError},
     trust::Inconclusive,
-    upstream::{FetchedManifest, Upstream, UpstreamError},
+    upstream::{FetchedManifest, Phase, Upstream, UpstreamError},
 };
 
 use super::Settings;
@@ -23,8 +25,12 @@ use super::Settings;
 /// How long it is believed that a repository still has a digest.
 const PRESENCE_RENEWED: Duration = Duration::from_secs(3600);
 
-/// How long it is believed while the upstream cannot be asked.
-const PRESENCE_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long what the upstream said last is believed while it cannot be asked.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the upstream may think where there is an answer without it. A decision may have to wait for it
+/// more than once, and has to come before a mirror's client goes elsewhere.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 const CACHED_TAGS: usize = 65_536;
 const CACHED_PRESENCES: usize = 65_536;
@@ -58,6 +64,15 @@ pub(super) enum FetchError {
     /// The upstream serves it to our credentials, but not to whoever asks.
     #[error("the upstream does not show this repository to anonymous clients")]
     Invisible,
+}
+
+/// A manifest, and how it is known that it is what was asked for.
+pub(super) struct Fetched {
+    pub(super) manifest: Arc<Manifest>,
+    /// When the upstream was asked which one the tag names, where it just was.
+    pub(super) confirmed: Option<Timestamp>,
+    /// Why it could not be asked whether this is so still.
+    pub(super) stale: Option<UpstreamError>,
 }
 
 /// What was found in a repository a moment ago, and is on its way to the store.
@@ -101,7 +116,8 @@ impl Fetcher {
         }
     }
 
-    /// What the tag named a moment ago, where the upstream need not be asked each time.
+    /// What the tag named a moment ago, where the upstream need not be asked each time. It knows what this
+    /// process has seen.
     pub(super) fn fresh_tag(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
         if self.tag_max_age == Some(Duration::ZERO) {
             return None;
@@ -109,6 +125,66 @@ impl Fetcher {
         let (digest, seen) = self.tags.get(&(repository.clone(), tag.clone()))?;
         let age = self.clock.instant().saturating_duration_since(seen);
         self.tag_max_age.is_none_or(|limit| age < limit).then_some(digest)
+    }
+
+    /// The same of what an earlier one has seen.
+    fn fresh_before(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        if self.tag_max_age == Some(Duration::ZERO) {
+            return Ok(None);
+        }
+        let Some(known) = self.store.tag_digest(repository, tag)? else { return Ok(None) };
+        let Some(age) = self.age(known.at) else { return Ok(None) };
+        if self.tag_max_age.is_some_and(|limit| age >= limit) {
+            return Ok(None);
+        }
+        if let Some(seen) = self.clock.instant().checked_sub(age) {
+            self.tags.insert((repository.clone(), tag.clone()), (known.what, seen));
+        }
+        Ok(Some(known.what))
+    }
+
+    /// The manifest that `tag` names now, by what the upstream says, and where that fails, the one that it
+    /// named last, within a day.
+    pub(super) async fn tag_or_last_known(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        tag: &Tag,
+        anonymous: bool,
+    ) -> Result<Fetched, FetchError> {
+        self.check_visible(upstream, repository, anonymous).await?;
+        let mut asking = pin!(self.visible_tag(upstream, repository, tag));
+        let asked = match timeout(PATIENCE, &mut asking).await {
+            Ok(asked) => asked,
+            Err(_late) => match self.last_known(repository, tag)? {
+                Some(manifest) => return Ok(Fetched::stale(manifest, LATE)),
+                None => asking.await,
+            },
+        };
+        match &asked {
+            Err(FetchError::Upstream(error)) if error.is_final() => self.forget_tag(repository, tag).await?,
+            Err(FetchError::Upstream(error)) if error.is_outage() => {
+                if let Some(manifest) = self.last_known(repository, tag)? {
+                    return Ok(Fetched::stale(manifest, error.clone()));
+                }
+            }
+            _ => {}
+        }
+        asked
+    }
+
+    /// The manifest that the upstream named last, if that is not too long ago.
+    fn last_known(&self, repository: &Repository, tag: &Tag) -> Result<Option<Arc<Manifest>>, FetchError> {
+        let known = self.store.tag_digest(repository, tag)?;
+        match known.filter(|known| self.age(known.at).is_some_and(|age| age < KEPT)) {
+            Some(known) => self.held(&known.what),
+            None => Ok(None),
+        }
+    }
+
+    async fn forget_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), StoreError> {
+        self.tags.remove(&(repository.clone(), tag.clone()));
+        self.store.forget_tag_digest(repository, tag).await
     }
 
     /// The manifest that `tag` names now, by what the upstream says.
@@ -120,12 +196,25 @@ impl Fetcher {
         anonymous: bool,
     ) -> Result<Arc<Manifest>, FetchError> {
         self.check_visible(upstream, repository, anonymous).await?;
-        let now = self.clock.instant();
-        if let Some(digest) = self.fresh_tag(repository, tag)
+        self.visible_tag(upstream, repository, tag).await.map(|fetched| fetched.manifest)
+    }
+
+    async fn visible_tag(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Fetched, FetchError> {
+        let fresh = match self.fresh_tag(repository, tag) {
+            Some(digest) => Some(digest),
+            None => self.fresh_before(repository, tag)?,
+        };
+        if let Some(digest) = fresh
             && let Some(manifest) = self.held(&digest)?
         {
-            return Ok(manifest);
+            return Ok(Fetched::known(manifest));
         }
+        let (now, asked) = (self.clock.instant(), self.clock.now());
         let reference = Reference::Tag(tag.clone());
         // The digest of a header only selects among bytes that we hold and have hashed.
         let hint = match upstream.resolve(repository, &reference).await {
@@ -141,7 +230,7 @@ impl Fetcher {
             None => self.parse(upstream.manifest(repository, &reference).await?, None)?,
         };
         self.tags.insert((repository.clone(), tag.clone()), (manifest.digest, now));
-        Ok(manifest)
+        Ok(Fetched { confirmed: Some(asked), ..Fetched::known(manifest) })
     }
 
     /// The manifest with this digest, if the upstream repository has it: that another repository has
@@ -152,22 +241,22 @@ impl Fetcher {
         repository: &Repository,
         digest: &Digest,
         anonymous: bool,
-    ) -> Result<Arc<Manifest>, FetchError> {
+    ) -> Result<Fetched, FetchError> {
         self.check_visible(upstream, repository, anonymous).await?;
         let reference = Reference::Digest(*digest);
         let seen = self.store.presence(repository, digest)?;
         if let (Some(seen), Some(manifest)) = (seen, self.held(digest)?) {
-            // A clock that went back leaves a presence in the future: that says nothing.
-            let age = self.clock.now().duration_since(seen).unsigned_abs();
-            if age < self.presence_max_age {
-                return Ok(manifest);
+            let age = self.age(seen);
+            if age.is_some_and(|age| age < self.presence_max_age) {
+                return Ok(Fetched::known(manifest));
             }
-            return match upstream.resolve(repository, &reference).await {
+            let is_kept = age.is_some_and(|age| age < KEPT);
+            return match patiently(upstream.resolve(repository, &reference), is_kept).await {
                 Ok(_) => {
                     self.renew_presence(repository, digest).await;
-                    Ok(manifest)
+                    Ok(Fetched::known(manifest))
                 }
-                Err(error) if !error.is_final() && age < PRESENCE_KEPT => Ok(manifest),
+                Err(error) if !error.is_final() && is_kept => Ok(Fetched::stale(manifest, error)),
                 Err(error) => {
                     if error.is_final() {
                         self.forget_presence(repository, digest).await?;
@@ -176,7 +265,7 @@ impl Fetcher {
                 }
             };
         }
-        self.parse(upstream.manifest(repository, &reference).await?, Some(digest))
+        self.parse(upstream.manifest(repository, &reference).await?, Some(digest)).map(Fetched::known)
     }
 
     /// Whether the upstream repository has a blob, as far as that is known.
@@ -190,11 +279,12 @@ impl Fetcher {
         let Some(seen) = noted.map_or_else(|| self.store.presence(repository, digest), |seen| Ok(Some(seen)))? else {
             return Ok(Presence::Unknown);
         };
-        let age = self.clock.now().duration_since(seen).unsigned_abs();
-        if age < self.presence_max_age {
+        let age = self.age(seen);
+        if age.is_some_and(|age| age < self.presence_max_age) {
             return Ok(Presence::Known);
         }
-        match upstream.blob_length(repository, digest).await {
+        let is_kept = age.is_some_and(|age| age < KEPT);
+        match patiently(upstream.blob_length(repository, digest), is_kept).await {
             Ok(_) => {
                 self.renew_presence(repository, digest).await;
                 Ok(Presence::Known)
@@ -203,7 +293,7 @@ impl Fetcher {
                 self.forget_presence(repository, digest).await?;
                 Err(error.into())
             }
-            Err(error) if age < PRESENCE_KEPT => Ok(Presence::Kept(error)),
+            Err(error) if is_kept => Ok(Presence::Kept(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -211,7 +301,13 @@ impl Fetcher {
     /// Whether a blob was found there a moment ago, by whoever asked.
     pub(super) fn is_present(&self, repository: &Repository, digest: &Digest) -> bool {
         let seen = self.present.seen(repository, digest);
-        seen.is_some_and(|seen| self.clock.now().duration_since(seen).unsigned_abs() < self.presence_max_age)
+        seen.and_then(|seen| self.age(seen)).is_some_and(|age| age < self.presence_max_age)
+    }
+
+    /// How long ago something was. What lies ahead of a clock that was put right says nothing, or it would
+    /// count for longer than it may.
+    fn age(&self, at: Timestamp) -> Option<Duration> {
+        Duration::try_from(self.clock.now().duration_since(at)).ok()
     }
 
     async fn forget_presence(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
@@ -262,6 +358,29 @@ impl Fetcher {
         Ok(manifest)
     }
 }
+
+impl Fetched {
+    fn known(manifest: Arc<Manifest>) -> Self {
+        Self { manifest, confirmed: None, stale: None }
+    }
+
+    fn stale(manifest: Arc<Manifest>, error: UpstreamError) -> Self {
+        Self { stale: Some(error), ..Self::known(manifest) }
+    }
+}
+
+/// Waits for the upstream, and not for long where there is an answer without it.
+async fn patiently<T>(
+    asking: impl Future<Output = Result<T, UpstreamError>>,
+    in_no_need: bool,
+) -> Result<T, UpstreamError> {
+    if !in_no_need {
+        return asking.await;
+    }
+    timeout(PATIENCE, asking).await.unwrap_or(Err(LATE))
+}
+
+const LATE: UpstreamError = UpstreamError::Timeout { phase: Phase::Head };
 
 impl quick_cache::Weighter<Digest, Arc<Manifest>> for ByBytes {
     fn weight(&self, _: &Digest, manifest: &Arc<Manifest>) -> u64 {

@@ -128,7 +128,10 @@ impl Puller {
     ) -> Descriptor {
         let manifest = match self.fetcher.held(&listed.digest) {
             Ok(Some(manifest)) => Ok(manifest),
-            _ => self.fetcher.digest(upstream, repository, &listed.digest, asker.is_anonymous()).await,
+            _ => {
+                let asked = self.fetcher.digest(upstream, repository, &listed.digest, asker.is_anonymous()).await;
+                asked.map(|fetched| fetched.manifest)
+            }
         };
         match manifest {
             Ok(manifest) => Descriptor { artifact_type: manifest.descriptor().artifact_type, ..listed },

@@ -141,8 +141,11 @@ pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
     let mut response = Response::new(Body::Whole(manifest.bytes.clone()));
     let headers = response.headers_mut();
     headers.clone_from(manifest.headers(manifest_headers));
+    if let Some(error) = admitted.stale() {
+        warn_of_age(headers, error);
+    }
     if let Some(text) = admitted.warning() {
-        headers.insert(header::WARNING, warning(text));
+        headers.append(header::WARNING, warning(text));
     }
     response
 }
@@ -191,8 +194,7 @@ pub(super) fn content(admitted: &Admitted<Blob>, served: Served) -> Response<Bod
     };
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Some(error) = served.stale {
-        let text = format!("sig-repo: served from the cache: {error}");
-        response.headers_mut().insert(header::WARNING, warning(&text));
+        warn_of_age(response.headers_mut(), &error);
     }
     response
 }
@@ -302,6 +304,13 @@ pub(super) fn uncached(status: StatusCode, body: Body) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, NEVER_CACHED);
     headers.insert(API_VERSION, REGISTRY_2);
     response
+}
+
+/// Says that the upstream could not be asked: to caches as RFC 7234 section 5.5.1 has it, and in the one form
+/// that registry clients show to people. Without the mark that our refusals have.
+pub(super) fn warn_of_age(headers: &mut HeaderMap, error: &UpstreamError) {
+    headers.append(header::WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
+    headers.append(header::WARNING, warning(&format!("served as it was last known: {error}")));
 }
 
 /// Distribution specification, "Warnings": `299 - "…"`.

@@ -17,11 +17,13 @@ use super::{
     writer::Done,
 };
 
+mod confirmed;
 mod eviction;
 mod found;
 mod rows;
 mod tables;
 
+pub use self::confirmed::Confirmed;
 use self::{
     rows::{Aged, Subject, enforced_tag_key, manifest_value, repository_key, subject_key},
     tables::MemoryTables,
@@ -38,6 +40,7 @@ impl Store {
             forgotten: self.generation_of(FORGOTTEN),
             manifest: sighting.manifest.is_some(),
             children: sighting.children.len(),
+            confirmed: sighting.confirmed,
             at: sighting.at,
         };
         if self.inner.noted.get(&seen).is_some_and(|known| known.covers(&noted)) {
@@ -273,6 +276,7 @@ pub(super) struct Noted {
     forgotten: Generation,
     manifest: bool,
     children: usize,
+    confirmed: Option<Timestamp>,
     at: Timestamp,
 }
 
@@ -283,6 +287,7 @@ impl Noted {
             && self.manifest >= other.manifest
             && self.children >= other.children
             && is_fresh(self.at, other.at)
+            && other.confirmed.is_none_or(|at| self.confirmed.is_some_and(|known| is_fresh(known, at)))
     }
 }
 
@@ -309,6 +314,12 @@ fn knows(transaction: &ReadTransaction, sighting: &Sighting, ages: Ages) -> Resu
         }
         if *enforced && !(known == Some(true) && subject.aged.enforced) {
             return Ok(false);
+        }
+        if let Some(at) = sighting.confirmed.filter(|_| !any) {
+            let aged = Aged { enforced: *enforced, used: at };
+            if !confirmed::knows_tag(transaction, &sighting.repository, tag, &sighting.digest, aged)? {
+                return Ok(false);
+            }
         }
     }
     if sighting.manifest.is_some()

@@ -40,8 +40,9 @@
 //! | `tags` | subject, tag | 1 if enforced |
 //! | `parents` | subject, digest of the parent | aged |
 //! | `found` | subject, hash of the envelope (16) | the envelope as JSON |
-//! | `ages` | aged, kind (1 manifest, 2 subject, 3 enforced tag), key there | – |
+//! | `ages` | aged, kind (1 manifest, 2 subject, 3 enforced tag, 4 confirmed), key there | – |
 //! | `enforced_tags` | repo, tag | aged |
+//! | `confirmed` | repo, 1, tag | aged, by when the upstream said so last; digest |
 //! | `enforced_repositories`, `internal_repositories` | repo | – |
 //! | `audit` | time, number | the event as JSON |
 //!
@@ -95,6 +96,7 @@ pub(super) const PARENTS: Rows = TableDefinition::new("parents");
 pub(super) const FOUND: Rows = TableDefinition::new("found");
 pub(super) const AGES: Index = TableDefinition::new("ages");
 pub(super) const ENFORCED_TAGS: Rows = TableDefinition::new("enforced_tags");
+pub(super) const CONFIRMED: Rows = TableDefinition::new("confirmed");
 pub(super) const ENFORCED_REPOSITORIES: Index = TableDefinition::new("enforced_repositories");
 pub(super) const INTERNAL_REPOSITORIES: Index = TableDefinition::new("internal_repositories");
 
@@ -143,6 +145,7 @@ pub(super) static MEMORY_SCHEMA: Schema = Schema {
         transaction.open_table(FOUND)?;
         transaction.open_table(AGES)?;
         transaction.open_table(ENFORCED_TAGS)?;
+        transaction.open_table(CONFIRMED)?;
         transaction.open_table(ENFORCED_REPOSITORIES)?;
         transaction.open_table(INTERNAL_REPOSITORIES)?;
         Ok(())

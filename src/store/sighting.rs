@@ -18,6 +18,8 @@ pub struct Sighting {
     pub manifest: Option<(Bytes, String)>,
     /// The tag under which it was seen, and whether that tag is of an enforced class.
     pub tag: Option<(Tag, bool)>,
+    /// When the upstream named the digest for the tag, where it has just done so.
+    pub confirmed: Option<Timestamp>,
     /// What the manifest names: manifests of an index; config and layers of an image.
     pub children: Vec<Digest>,
     pub at: Timestamp,

@@ -48,6 +48,7 @@ struct Counters {
     verdict_seconds: Histogram,
     store_commits: Family<CommitLabels, Counter>,
     upstream_calls: Family<UpstreamLabels, Counter>,
+    served_stale: Family<StaleLabels, Counter>,
     audit_events_lost: Counter,
     panics: Counter,
     store_degraded: Gauge<i64, AtomicI64>,
@@ -73,6 +74,12 @@ struct UpstreamLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StaleLabels {
+    what: &'static str,
+    reason: &'static str,
+}
+
 impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("sig_repo");
@@ -82,6 +89,7 @@ impl Metrics {
             verdict_seconds: Histogram::new(exponential_buckets(0.000_05, 4.0, 10)),
             store_commits: Family::default(),
             upstream_calls: Family::default(),
+            served_stale: Family::default(),
             audit_events_lost: Counter::default(),
             panics: Counter::default(),
             store_degraded: Gauge::default(),
@@ -98,6 +106,11 @@ impl Metrics {
         );
         registry.register("store_commits", "Commits of the store, by database", counters.store_commits.clone());
         registry.register("upstream_calls", "Calls to upstream registries", counters.upstream_calls.clone());
+        registry.register(
+            "served_stale",
+            "Answers as they were last known, because the upstream could not be asked, by what they were and why",
+            counters.served_stale.clone(),
+        );
         registry.register(
             "audit_events_lost",
             "Audit events of ordinary pulls that found the queue full",
@@ -142,6 +155,11 @@ impl Metrics {
     /// Counts one call to an upstream: the operation (`manifest`, `blob`, `token`, ..) and how it ended.
     pub fn upstream_call(&self, operation: &'static str, outcome: &'static str) {
         self.counters.upstream_calls.get_or_create(&UpstreamLabels { operation, outcome }).inc();
+    }
+
+    /// Counts an answer (`manifest`, `blob`, `tags`) for which the upstream could not be asked, and why not.
+    pub fn served_stale(&self, what: &'static str, reason: &'static str) {
+        self.counters.served_stale.get_or_create(&StaleLabels { what, reason }).inc();
     }
 
     pub fn audit_event_lost(&self) {
@@ -273,6 +291,7 @@ mod tests {
         metrics.verdict_took(Duration::from_micros(120));
         metrics.store_commits("records", "ok").inc();
         metrics.upstream_call("manifest", "ok");
+        metrics.served_stale("manifest", "reset");
         let text = metrics.encode().unwrap();
         for line in [
             "sig_repo_requests_total{surface=\"registry\",status=\"200\"} 2",
@@ -281,6 +300,7 @@ mod tests {
             "sig_repo_verdict_seconds_count 1",
             "sig_repo_store_commits_total{database=\"records\",outcome=\"ok\"} 1",
             "sig_repo_upstream_calls_total{operation=\"manifest\",outcome=\"ok\"} 1",
+            "sig_repo_served_stale_total{what=\"manifest\",reason=\"reset\"} 1",
             "sig_repo_store_degraded 0",
             "sig_repo_clock_behind_seconds 0",
         ] {

@@ -102,6 +102,29 @@ impl UpstreamError {
         matches!(self, Self::NotFound | Self::Denied | Self::Refused)
     }
 
+    /// Whether the upstream failed, and said nothing of what was asked: what it said before may be so still.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::QuotaExceeded
+            | Self::RateLimited { .. }
+            | Self::Timeout { .. }
+            | Self::Connect
+            | Self::Dns
+            | Self::Tls
+            | Self::Reset => true,
+            Self::Status { status } => *status >= 500,
+            Self::NotFound
+            | Self::Denied
+            | Self::Refused
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::WrongDigest
+            | Self::PrivateAddress
+            | Self::Redirect { .. }
+            | Self::Realm { .. } => false,
+        }
+    }
+
     /// Whether there was an answer, but not to what was asked: it spoils one thing, and asking again
     /// would not help.
     pub fn is_untrue(&self) -> bool {

@@ -187,8 +187,10 @@ async fn an_upstream_that_fails_is_not_noticed_for_a_day() {
         scene.mirror.clock.advance(Duration::from_secs(2 * 3600));
         let answer = scene.get().await;
         assert!(answer.status == StatusCode::OK && answer.body == scene.layer);
-        let warning = answer.header("warning").unwrap();
-        assert!(warning.starts_with("299 - \"sig-repo: served from the cache: the upstream"), "{warning}");
+        let warnings: Vec<_> = answer.headers.get_all("warning").iter().map(|text| text.to_str().unwrap()).collect();
+        let [stale, text] = warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!(stale, "110 - \"Response is Stale\"");
+        assert!(text.starts_with("299 - \"served as it was last known: the upstream"), "{text}");
     }
     scene.mirror.clock.advance(Duration::from_secs(24 * 3600));
     assert!(!scene.get().await.status.is_success());

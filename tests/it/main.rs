@@ -29,6 +29,7 @@ mod pushes;
 mod server_commands;
 mod signatures_api;
 mod signers_api;
+mod stale;
 mod support;
 mod thresholds;
 mod trust_update;

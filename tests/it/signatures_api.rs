@@ -141,6 +141,7 @@ async fn every_reason_for_not_being_valid_has_its_own_code() {
         digest: digest(),
         manifest: Some((MANIFEST.into(), "application/vnd.oci.image.manifest.v1+json".to_owned())),
         tag: None,
+        confirmed: None,
         children: Vec::new(),
         at: api.clock.now(),
     };

@@ -52,6 +52,9 @@ impl MemoryTables<'_> {
             }
             return Ok(());
         }
+        if *kind == Kind::Confirmed.byte() {
+            return self.forget_confirmed(row);
+        }
         let repository = repository_in(row)?;
         if *kind == Kind::EnforcedTag.byte() {
             if self.enforced_tags.remove(row)?.is_some() {

@@ -28,6 +28,7 @@ pub(super) enum Kind {
     Manifest,
     Subject,
     EnforcedTag,
+    Confirmed,
 }
 
 impl Aged {
@@ -79,6 +80,7 @@ impl Kind {
             Self::Manifest => 1,
             Self::Subject => 2,
             Self::EnforcedTag => 3,
+            Self::Confirmed => 4,
         }
     }
 }
@@ -136,6 +138,10 @@ pub(super) fn subject_cost(key: &[u8]) -> i64 {
 
 pub(super) fn enforced_tag_cost(key: &[u8]) -> i64 {
     cost(key.len(), AGED_LEN) + cost(key.len() + AGED_LEN + 1, 0)
+}
+
+pub(super) fn confirmed_cost(key: &[u8], value: &[u8]) -> i64 {
+    cost(key.len(), AGED_LEN + value.len()) + cost(key.len() + AGED_LEN + 1, 0)
 }
 
 pub(super) fn manifest_cost(key: &[u8], value: &[u8]) -> i64 {

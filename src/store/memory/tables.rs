@@ -7,8 +7,8 @@ use crate::{
         Sighting, StoreError,
         generations::Touched,
         schema::{
-            AGES, Bytes, ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Key, MANIFEST_AGES,
-            MANIFESTS, META, PARENTS, SUBJECTS, TAGS, add,
+            AGES, Bytes, CONFIRMED, ENFORCED_REPOSITORIES, ENFORCED_TAGS, FOUND, INTERNAL_REPOSITORIES, Key,
+            MANIFEST_AGES, MANIFESTS, META, PARENTS, SUBJECTS, TAGS, add,
         },
     },
 };
@@ -32,6 +32,7 @@ pub(super) struct MemoryTables<'t> {
     pub(super) found: Table<'t, Bytes, Bytes>,
     pub(super) ages: Table<'t, Bytes, ()>,
     pub(super) enforced_tags: Table<'t, Bytes, Bytes>,
+    pub(super) confirmed: Table<'t, Bytes, Bytes>,
     enforced: Table<'t, Bytes, ()>,
     internal: Table<'t, Bytes, ()>,
     /// What this transaction has added so far, less what it has removed.
@@ -51,6 +52,7 @@ impl<'t> MemoryTables<'t> {
             found: transaction.open_table(FOUND)?,
             ages: transaction.open_table(AGES)?,
             enforced_tags: transaction.open_table(ENFORCED_TAGS)?,
+            confirmed: transaction.open_table(CONFIRMED)?,
             enforced: transaction.open_table(ENFORCED_REPOSITORIES)?,
             internal: transaction.open_table(INTERNAL_REPOSITORIES)?,
             added: 0,
@@ -59,13 +61,13 @@ impl<'t> MemoryTables<'t> {
     }
 
     pub(super) fn remember(&mut self, sighting: &Sighting, touched: &mut Touched) -> Result<(), StoreError> {
-        let Sighting { repository, digest, manifest, tag, children, at } = sighting;
+        let Sighting { repository, digest, manifest, tag, confirmed, children, at } = sighting;
         let key = subject_key(repository, digest);
         let enforced = tag.as_ref().is_some_and(|(_, enforced)| *enforced);
-        // Made by what is fetched; renewed only by `remember_presence`, or a manifest that is served from
+        // Made by what is fetched; renewed only by what the upstream says, or a manifest that is served from
         // here would vouch for itself.
         let known = self.subject(&key)?.is_some_and(|subject| subject.presence.is_some());
-        let subject = self.renew(&key, enforced, (!known).then_some(*at), *at)?;
+        let subject = self.renew(&key, enforced, confirmed.or((!known).then_some(*at)), *at)?;
         if let Some((tag, enforced)) = tag {
             if *enforced {
                 self.mark(repository, touched)?;
@@ -73,6 +75,9 @@ impl<'t> MemoryTables<'t> {
             }
             if self.see_tag(&key, tag.as_str(), *enforced)? {
                 touched.add(digest);
+            }
+            if let Some(at) = confirmed {
+                self.confirm_tag(repository, tag, digest, Aged { enforced: *enforced, used: *at }, touched)?;
             }
         }
         if let Some((bytes, media_type)) = manifest {

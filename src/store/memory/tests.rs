@@ -15,6 +15,7 @@ fn sighting(running: &Running, name: &str, tag: Option<(&str, bool)>, children: 
         digest: digest(name),
         manifest: Some((Bytes::from(format!("{{\"{name}\":1}}")), "application/vnd.oci.image.index.v1+json".into())),
         tag: tag.map(|(tag, enforced)| (tag.parse().unwrap(), enforced)),
+        confirmed: None,
         children: children.iter().map(|name| digest(name)).collect(),
         at: running.clock.now(),
     }
@@ -96,6 +97,77 @@ async fn presence_is_made_by_a_sighting_and_renewed_only_by_who_asked() {
     assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), Some(now));
     store.forget_presence(&seen.repository, &seen.digest).await.unwrap();
     assert_eq!(store.presence(&seen.repository, &seen.digest).unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_digest_that_a_tag_was_confirmed_to_name_is_kept_with_the_time() {
+    let (dir, running) = start();
+    let store = &running.store;
+    let tag: Tag = "v1".parse().unwrap();
+    let confirmed = |name: &str| {
+        let seen = sighting(&running, name, Some(("v1", false)), &[]);
+        Sighting { confirmed: Some(seen.at), ..seen }
+    };
+    let known = |store: &Store| store.tag_digest(&repository("team/app"), &tag).unwrap();
+    let first = confirmed("image");
+    let of_first = Some(Confirmed { what: first.digest, at: first.at });
+    store.remember(first.clone()).await.unwrap();
+    assert_eq!(known(store), of_first);
+    assert_eq!(store.tag_digest(&repository("other/app"), &tag).unwrap(), None);
+    // What nobody asked the upstream for, and what it said again just now, is no news.
+    let commits = store.counters().commits;
+    for seconds in [599, 1] {
+        running.clock.advance(Duration::from_secs(seconds));
+        let unasked = Sighting { confirmed: None, at: first.at, ..confirmed("image") };
+        store.remember(unasked).await.unwrap();
+        assert_eq!((known(store), store.counters().commits), (of_first.clone(), commits));
+    }
+    store.remember(confirmed("image")).await.unwrap();
+    assert_eq!(known(store).unwrap().at, running.clock.now());
+    // There and back again, sooner than what is known is renewed.
+    for name in ["other", "image", "other"] {
+        store.remember(confirmed(name)).await.unwrap();
+        assert_eq!(known(store).unwrap().what, Digest::sha256(name.as_bytes()), "{name}");
+    }
+    // A time that lies ahead of the clock is put right.
+    let ahead = seconds(&running, 300);
+    store.remember(Sighting { confirmed: Some(ahead), ..confirmed("image") }).await.unwrap();
+    assert_eq!(known(store).unwrap().at, ahead);
+    store.remember(confirmed("other")).await.unwrap();
+    store.remember(confirmed("image")).await.unwrap();
+    assert_eq!(known(store).unwrap().at, running.clock.now());
+
+    store.forget_tag_digest(&repository("team/app"), &tag).await.unwrap();
+    assert_eq!(known(store), None);
+    store.remember(confirmed("image")).await.unwrap();
+    let (kept, clock) = (known(store), running.clock.clone());
+    assert!(kept.is_some());
+    drop(running);
+    let running = Running::at(dir.path(), &clock);
+    assert_eq!(known(&running.store), kept);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_is_forgotten_with_all_that_it_took() {
+    let (_dir, running) = start();
+    let store = &running.store;
+    for n in 0..5 {
+        let seen = sighting(&running, "image", Some((&format!("v{n}"), n % 2 == 0)), &[]);
+        store.remember(Sighting { confirmed: Some(seen.at), ..seen }).await.unwrap();
+    }
+    let written = store.inner.memory.write(0, |transaction| {
+        let mut touched = Touched::default();
+        let mut tables = MemoryTables::open(transaction)?;
+        while tables.evict(0, 1, &mut touched)? > 0 {
+            tables.account()?;
+        }
+        Ok(Done::changed((), touched))
+    });
+    written.await.unwrap();
+    assert_eq!(store.tag_digest(&repository("team/app"), &"v1".parse().unwrap()).unwrap(), None);
+    // What stays is the mark on the repository.
+    let mark = rows::cost(repository_key(&repository("team/app")).as_bytes().len(), 0);
+    assert_eq!(store.inner.memory.read(rows::used).unwrap(), u64::try_from(mark).unwrap());
 }
 
 #[tokio::test]

@@ -176,6 +176,7 @@ async fn history(running: &Running, told: &mut Acknowledged) -> Result<(), Store
                 digest: Digest::sha256(b"image"),
                 manifest: Some((vec![b'x'; 3000].into(), "application/json".into())),
                 tag: Some((tag.clone(), true)),
+                confirmed: None,
                 children: vec![Digest::sha256(b"layer")],
                 at: running.clock.now(),
             })

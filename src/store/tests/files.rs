@@ -10,6 +10,7 @@ fn sighting(running: &Running, tag: &str) -> Sighting {
         digest: Digest::sha256(b"image"),
         manifest: Some((b"{}".as_slice().into(), "application/json".into())),
         tag: Some((tag.parse().unwrap(), true)),
+        confirmed: None,
         children: vec![],
         at: running.clock.now(),
     }

@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) ttl: Option<Duration>,
     pub(crate) auth: Option<(&'static str, &'static str)>,
     pub(crate) metadata_max_age: Duration,
+    /// How long the upstream may take to begin its answer.
+    pub(crate) head_limit: Duration,
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) registry_hosts: &'static str,
     /// What is in the trust directory, by the names of the files.
@@ -74,6 +76,7 @@ impl Setup {
             ttl: Some(Duration::from_secs(7 * 24 * 3600)),
             auth: None,
             metadata_max_age: Duration::ZERO,
+            head_limit: Duration::from_secs(2),
             trusted_proxies: Vec::new(),
             registry_hosts: "",
             trusted: Vec::new(),
@@ -194,7 +197,7 @@ impl Mirror {
                 others: upstreams.collect(),
                 limits: upstream::Limits {
                     connect: Duration::from_secs(2),
-                    head: Duration::from_secs(2),
+                    head: self.setup.head_limit,
                     idle: Duration::from_secs(2),
                     ..Default::default()
                 },

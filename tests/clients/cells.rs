@@ -96,7 +96,10 @@ impl Cell {
 
     /// Tries it, and leaves the client empty for the next.
     fn tried(self, world: &World, stage: &Stage<'_>, image: &Image) -> Outcome {
-        let told = catch_unwind(AssertUnwindSafe(|| self.held(world, stage, image)));
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            stage.renew(self.state);
+            self.held(world, stage, image)
+        }));
         let told = told.map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();

@@ -62,6 +62,17 @@ impl<'a> Stage<'a> {
         stage
     }
 
+    /// Brings about once more what the cell before has used up: what was looked at in vain is not looked at again until
+    /// somebody else is trusted.
+    pub(super) fn renew(&self, state: State) {
+        if state == State::BudgetSpent {
+            let trust = self.mirror.trust_directory();
+            let trusted = fs::read_dir(&trust).unwrap().count() + 1;
+            put_slow_key(&trust, trusted);
+            self.mirror.wait_until(|| self.mirror.log().contains(&format!(" {trusted} signers are trusted")));
+        }
+    }
+
     fn bring_about(&mut self, world: &'a World, state: State, cells: &[Cell]) {
         let mirror = &self.mirror;
         let each = || cells.iter().zip(&self.images);
@@ -196,10 +207,15 @@ fn see(mirror: &Mirror<'_>, cell: &Cell, image: &Image) {
 /// six times with each key that fits.
 fn trust_many_slow_keys(trust: &Path) {
     fs::create_dir_all(trust).unwrap();
-    for number in 0..SLOW_KEYS {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
-        fs::write(trust.join(format!("slow-{number}.pub")), key.public_key_pem()).unwrap();
-    }
+    (0..SLOW_KEYS).for_each(|number| put_slow_key(trust, number));
+}
+
+fn put_slow_key(trust: &Path, number: usize) {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+    // Whole once it is there, or the mirror reads half of it.
+    let file = trust.join(format!("slow-{number}"));
+    fs::write(&file, key.public_key_pem()).unwrap();
+    fs::rename(&file, file.with_extension("pub")).unwrap();
 }
 
 const SLOW_KEYS: usize = 250;

@@ -68,7 +68,7 @@ fn signature(key: &str, scheme: &str, over: &str) -> Vec<u8> {
 fn one_verification(criterion: &mut Criterion) {
     let root = TrustRoot::new(KEYS.map(signer).to_vec());
     let digest = Digest::sha256(MANIFEST);
-    let subject = Subject { digest: &digest, manifest: Some(MANIFEST), repository: None };
+    let subject = Subject::new(&digest, Some(MANIFEST), None);
     let judge = |signature: &[u8], payload: Option<&[u8]>| {
         let envelope =
             Envelope::recognise(signature, payload, &Annotations::new()).expect("the fixture is an envelope");
@@ -100,7 +100,7 @@ fn no_trusted_key(criterion: &mut Criterion) {
     let root = TrustRoot::new(KEYS.map(signer).to_vec());
     let other = b"another image";
     let digest = Digest::sha256(other);
-    let subject = Subject { digest: &digest, manifest: Some(other), repository: None };
+    let subject = Subject::new(&digest, Some(other), None);
 
     let mut group = criterion.benchmark_group("no trusted key");
     for (key, _) in KEYS {
@@ -133,7 +133,7 @@ fn sigstore(criterion: &mut Criterion) {
         let root = TrustRoot::new(vec![signer_with(credential)]);
         let root = root.with_sigstore([SigstoreRoot::public_good()].into(), Demands::default());
         let digest = Digest::sha256(artifact);
-        let subject = Subject { digest: &digest, manifest: Some(artifact), repository: None };
+        let subject = Subject::new(&digest, Some(artifact), None);
         let now = Timestamp::MAX;
         let judge = |bundle: &[u8]| {
             let envelope = Envelope::recognise(bundle, None, &Annotations::new()).expect("the fixture is a bundle");
@@ -172,7 +172,7 @@ fn notation(criterion: &mut Criterion) {
     let made: Timestamp = include_str!("../tests/fixtures/notation/made").trim().parse().expect("a time");
     let manifest: &[u8] = include_bytes!("../tests/fixtures/notation/manifest");
     let digest = Digest::sha256(manifest);
-    let subject = Subject { digest: &digest, manifest: Some(manifest), repository: None };
+    let subject = Subject::new(&digest, Some(manifest), None);
     let mut group = criterion.benchmark_group("notation");
     // Of the root by itself, of the issuer by the root, of the signer by the issuer.
     let chain = [Key::P384, Key::P384, Key::Rsa("rsa-3072")];

@@ -25,6 +25,7 @@ mod scheme;
 mod signer;
 mod signer_document;
 mod sigstore;
+mod subject;
 mod timestamp;
 mod tuf;
 mod verifier;
@@ -52,6 +53,7 @@ pub use self::sigstore::{
     BundleFlaw, CertificateFlaw, Claim, Demands, EntryPart, Keyless, KeylessError, MAX_ROOT_BYTES, Matcher, MemberFlaw,
     RootChange, RootPart, SigstoreRejection, SigstoreRoot, SigstoreRootError, Validity,
 };
+pub use self::subject::Subject;
 pub use self::timestamp::TokenFlaw;
 pub use self::tuf::{MAX_STATE_BYTES, TufError, TufFlaw, TufFound, TufRequest, TufRole, TufState, TufUpdate};
-pub use self::verifier::{Subject, revocation_checks, verify};
+pub use self::verifier::{revocation_checks, verify};

@@ -22,12 +22,12 @@ const ROUNDS: usize = 8;
 
 fn main() -> ExitCode {
     let mut dearest = 0.0_f64;
-    println!("| format | the dearest envelope | ms |");
-    println!("|---|---|---|");
+    println!("| format | the dearest envelope | ms | the first of its image |");
+    println!("|---|---|---|---|");
     for case in cases::all() {
-        let milliseconds = least(&case) * 1e3;
+        let milliseconds = least(&case, Manifest::Known) * 1e3;
         dearest = dearest.max(milliseconds);
-        println!("| {} | {} | {milliseconds:.2} |", case.format, case.what);
+        println!("| {} | {} | {milliseconds:.2} | {:.2} |", case.format, case.what, least(&case, Manifest::New) * 1e3);
     }
     println!();
     match dearest <= LIMIT_MS {
@@ -42,15 +42,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is known of the image's manifest when an envelope's turn comes: it is hashed and read once for all of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manifest {
+    New,
+    Known,
+}
+
 /// Seconds of CPU, as it comes from the store: parsed anew each time.
-fn least(case: &Case) -> f64 {
-    let subject =
-        Subject { digest: &case.digest, manifest: Some(&case.manifest), repository: case.repository.as_ref() };
+fn least(case: &Case, manifest: Manifest) -> f64 {
+    let subject = || Subject::new(&case.digest, Some(&case.manifest), case.repository.as_ref());
+    let known = subject();
     let judge = || {
+        let new = (manifest == Manifest::New).then(subject);
         let (signature, payload) = (black_box(&case.signature), case.payload.as_deref());
         let envelope = Envelope::recognise(signature, payload, &case.annotations);
         envelope.map(|envelope| {
-            let outcome = verify(&envelope, &subject, &case.root, case.now);
+            let outcome = verify(&envelope, new.as_ref().unwrap_or(&known), &case.root, case.now);
             black_box(envelope.normalised_hash());
             outcome
         })

@@ -30,7 +30,7 @@ impl Named {
     }
 
     fn subject(&self) -> Subject<'_> {
-        Subject { digest: &self.digest, manifest: self.manifest.as_deref(), repository: self.repository.as_ref() }
+        Subject::new(&self.digest, self.manifest.as_deref(), self.repository.as_ref())
     }
 }
 

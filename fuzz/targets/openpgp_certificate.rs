@@ -60,7 +60,7 @@ impl Certificate {
     fn verified_by(&self, keys: &[u8]) -> Vec<[u8; 32]> {
         let root = TrustRoot::new(openpgp(keys));
         let repository = roots::repository("docker.io/team/app");
-        let subject = Subject { digest: &self.digest, manifest: None, repository: Some(&repository) };
+        let subject = Subject::new(&self.digest, None, Some(&repository));
         let outcomes = self.messages.iter().map(|message| verify(message, &subject, &root, self.now));
         let verified = outcomes.filter_map(|outcome| match outcome {
             Outcome::Verified(verified) => Some(verified.identity),

@@ -23,7 +23,7 @@ impl Target for Revocation {
         let envelope = roots::recognised(&fixtures::file("notation/revocable.jws")).expect("an envelope");
         let manifest = fixtures::file("notation/manifest");
         let digest = Digest::sha256(&manifest);
-        let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
+        let subject = Subject::new(&digest, Some(&manifest), None);
         let now: Timestamp = roots::notation_now().parse().expect("a time");
         let check = revocation_checks(&envelope, &subject, &roots::notation()[0], now).remove(0);
         let answers = ANSWERS.map(|name| check.ocsp_status(&fixtures::file(name), now).expect("an answer"));

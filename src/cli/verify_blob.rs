@@ -108,7 +108,7 @@ pub(super) fn run(file: Option<PathBuf>, options: &Options) -> Result<(), anyhow
         revoked: None,
     };
     let root = TrustRoot::new(vec![signer]).with_sigstore(options.roots(file)?.into(), demands).with_large_files();
-    let subject = Subject { digest: &digest, manifest: blob.as_deref(), repository: None };
+    let subject = Subject::new(&digest, blob.as_deref(), None);
     match verify(&envelope, &subject, &root, clock.now()) {
         Outcome::Verified(verified) => {
             println!("Verified OK");

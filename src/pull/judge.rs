@@ -304,13 +304,14 @@ impl Judge {
         self.in_pool(move || {
             let deadline = clock.instant() + IMAGE_BUDGET;
             let until = root.next_change(now, |_| true);
+            let subject = question.subject();
             let answer = |signed: &Signed| {
                 if clock.instant() >= deadline {
                     return Answer { outcome: inconclusive(), hash: None, checks: Vec::new() };
                 }
                 let fingerprint = question.fingerprint(signed);
                 vain.answer(&question, &fingerprint, &trusted, now).unwrap_or_else(|| {
-                    let answer = question.answer(signed, &root, now);
+                    let answer = signed.answer(&subject, &root, now);
                     vain.keep(&question, fingerprint, &answer, generation, until);
                     answer
                 })

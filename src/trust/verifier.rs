@@ -6,17 +6,7 @@ mod scheme;
 use jiff::Timestamp;
 
 pub(super) use self::scheme::signed_by;
-use super::{Envelope, Outcome, RevocationCheck, TrustRoot, envelope::Content, openpgp, sigstore};
-use crate::oci::{Digest, Repository};
-
-/// The image that a signature must speak for. `manifest` holds its bytes where they are held, and
-/// `repository` its name where the question is about one.
-#[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    pub digest: &'a Digest,
-    pub manifest: Option<&'a [u8]>,
-    pub repository: Option<&'a Repository>,
-}
+use super::{Envelope, Outcome, RevocationCheck, Subject, TrustRoot, envelope::Content, openpgp, sigstore};
 
 /// What has to be asked about revocation before `verify` can tell; nothing is asked about a signature
 /// that does not count anyway.

@@ -61,19 +61,24 @@ pub(super) struct Answer {
 }
 
 impl Question {
-    pub(super) fn answer(&self, signed: &Signed, root: &TrustRoot, now: Timestamp) -> Answer {
-        let envelope = match signed.recognise() {
+    /// What all of them are asked about.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject::new(&self.digest, self.manifest.as_deref(), self.repository.as_ref())
+    }
+}
+
+impl Signed {
+    pub(super) fn answer(&self, subject: &Subject<'_>, root: &TrustRoot, now: Timestamp) -> Answer {
+        let envelope = match self.recognise() {
             Ok(envelope) => envelope,
             Err(error) => {
                 return Answer { outcome: Outcome::Rejected(Rejection::from(&error)), hash: None, checks: Vec::new() };
             }
         };
-        let (manifest, repository) = (self.manifest.as_deref(), self.repository.as_ref());
-        let subject = Subject { digest: &self.digest, manifest, repository };
-        let outcome = trust::verify(&envelope, &subject, root, now);
+        let outcome = trust::verify(&envelope, subject, root, now);
         let checks = match outcome {
             Outcome::Unknown(Inconclusive::RevocationUnknown) => {
-                trust::revocation_checks(&envelope, &subject, root, now)
+                trust::revocation_checks(&envelope, subject, root, now)
             }
             Outcome::Verified(_) | Outcome::Rejected(_) | Outcome::Unknown(_) => Vec::new(),
         };

@@ -189,7 +189,8 @@ fn every_variant_of_a_signature_that_verifies_has_one_hash() {
             for variant in [other, wrapped] {
                 let variant = recognised(&variant, signed.payload()).unwrap();
                 assert_eq!(variant.normalised_hash(), original.normalised_hash());
-                let subject = Subject { digest: &image(), manifest: Some(MANIFEST), repository: None };
+                let image = image();
+                let subject = Subject::new(&image, Some(MANIFEST), None);
                 let outcome = verify(&variant, &subject, &root(), now());
                 assert_eq!(outcome, verify(&original, &subject, &root(), now()));
                 assert!(matches!(outcome, Outcome::Verified(_)), "{key} {over}: {outcome:?}");
@@ -244,7 +245,7 @@ proptest! {
         let changed = index.index(signed.file.len());
         signed.file[changed] ^= 1_u8 << bit;
         if let Ok(envelope) = recognised(&signed.file, signed.payload()) {
-            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST), repository: None }, &root(), now());
+            let outcome = verify(&envelope, &Subject::new(&image(), Some(MANIFEST), None), &root(), now());
             prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
         }
     }
@@ -257,7 +258,7 @@ proptest! {
         prop_assume!(payload[at] != byte);
         payload[at] = byte;
         if let Ok(envelope) = recognised(&signed.file, Some(&payload)) {
-            let outcome = verify(&envelope, &Subject { digest: &image(), manifest: Some(MANIFEST), repository: None }, &root(), now());
+            let outcome = verify(&envelope, &Subject::new(&image(), Some(MANIFEST), None), &root(), now());
             prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
         }
     }

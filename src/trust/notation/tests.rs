@@ -124,7 +124,7 @@ fn outcome_in(repository: &str, envelope: &[u8], root: &TrustRoot, now: Timestam
     let envelope = Envelope::recognise(envelope, None, &Annotations::new()).unwrap();
     let repository = Repository::parse(repository, &"docker.io".parse().unwrap()).unwrap();
     let digest = Digest::sha256(MANIFEST);
-    verify(&envelope, &Subject { digest: &digest, manifest: Some(MANIFEST), repository: Some(&repository) }, root, now)
+    verify(&envelope, &Subject::new(&digest, Some(MANIFEST), Some(&repository)), root, now)
 }
 
 fn outcome(envelope: &[u8], root: &TrustRoot, now: Timestamp) -> Outcome {

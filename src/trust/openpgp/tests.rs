@@ -48,7 +48,7 @@ fn recognised(signature: &[u8]) -> Result<Envelope, EnvelopeError> {
 
 fn judged(signature: &[u8], keys: Vec<OpenPgpKey>, now: &str) -> Outcome {
     let (digest, repository) = (Digest::sha256(MANIFEST), repository());
-    let subject = Subject { digest: &digest, manifest: None, repository: Some(&repository) };
+    let subject = Subject::new(&digest, None, Some(&repository));
     crate::trust::verify(&recognised(signature).unwrap(), &subject, &root(keys), at(now))
 }
 
@@ -118,7 +118,7 @@ fn every_form_of_one_message_is_the_same_signature() {
 fn what_skopeo_signs_verifies() {
     verified(&fixture("skopeo-standalone.gpg"), keys("ed25519"), NOW);
     let (digest, repository) = (Digest::sha256(&fixture("skopeo-copy.manifest")), repository());
-    let subject = Subject { digest: &digest, manifest: None, repository: Some(&repository) };
+    let subject = Subject::new(&digest, None, Some(&repository));
     let envelope = recognised(&fixture("skopeo-copy.gpg")).unwrap();
     let outcome = crate::trust::verify(&envelope, &subject, &root(keys("rsa4096")), at(NOW));
     assert!(outcome.is_verified(), "{outcome:?}");
@@ -132,7 +132,7 @@ fn a_signature_counts_for_the_image_and_the_repository_that_it_names_and_for_no_
     let envelope = recognised(&signature).unwrap();
     let judge = |digest: &Digest, repository: Option<&str>| {
         let repository = repository.map(|name| Repository::parse(name, &"docker.io".parse().unwrap()).unwrap());
-        let subject = Subject { digest, manifest: None, repository: repository.as_ref() };
+        let subject = Subject::new(digest, None, repository.as_ref());
         crate::trust::verify(&envelope, &subject, &root, at(NOW))
     };
     assert!(judge(&digest, None).is_verified());
@@ -146,7 +146,7 @@ fn a_signature_counts_for_the_image_and_the_repository_that_it_names_and_for_no_
     let [ours, canonical] = names;
     let root = root.clone().with_own_names(OwnNames::new(vec![ours], canonical));
     let elsewhere = Repository::parse("registry.example/team/app", &"docker.io".parse().unwrap()).unwrap();
-    let subject = Subject { digest: &digest, manifest: None, repository: Some(&elsewhere) };
+    let subject = Subject::new(&digest, None, Some(&elsewhere));
     assert!(crate::trust::verify(&envelope, &subject, &root, at(NOW)).is_verified());
     let other = Digest::sha256(b"another image");
     assert_eq!(judge(&other, None), Outcome::Rejected(Rejection::SubjectMismatch { found: digest }));
@@ -405,7 +405,7 @@ fn no_part_of_a_message_and_no_change_of_it_makes_another_claim_count() {
         let verdict = verified(&good, keys(key), NOW);
         let root = root(keys(key));
         let (digest, repository) = (Digest::sha256(MANIFEST), repository());
-        let subject = Subject { digest: &digest, manifest: None, repository: Some(&repository) };
+        let subject = Subject::new(&digest, None, Some(&repository));
         let judge = |bytes: &[u8]| {
             let envelope = Envelope::parse(Format::OpenPgp, bytes, None, &Annotations::new()).ok()?;
             match crate::trust::verify(&envelope, &subject, &root, at(NOW)) {

@@ -124,7 +124,7 @@ fn lab(demands: Demands) -> TrustRoot {
 fn judge(bundle: &[u8], root: &TrustRoot) -> Outcome {
     let manifest = manifest();
     let digest = Digest::sha256(&manifest);
-    judge_for(bundle, &Subject { digest: &digest, manifest: Some(&manifest), repository: None }, root)
+    judge_for(bundle, &Subject::new(&digest, Some(&manifest), None), root)
 }
 
 fn judge_for(bundle: &[u8], subject: &Subject<'_>, root: &TrustRoot) -> Outcome {
@@ -140,7 +140,7 @@ fn judge_for(bundle: &[u8], subject: &Subject<'_>, root: &TrustRoot) -> Outcome 
 /// For the blob of this digest, whose bytes are not held.
 fn judge_blob(bundle: &[u8], sha256: &str, root: &TrustRoot) -> Outcome {
     let digest = format!("sha256:{sha256}").parse().unwrap();
-    judge_for(bundle, &Subject { digest: &digest, manifest: None, repository: None }, root)
+    judge_for(bundle, &Subject::new(&digest, None, None), root)
 }
 
 fn verified(outcome: Outcome, name: &str) -> Verified {

@@ -23,7 +23,7 @@ pub(in crate::trust) struct Message<'a> {
 enum Text<'a> {
     Payload(&'a [u8]),
     DigestString(String),
-    Manifest { subject: &'a Subject<'a>, is_subject: OnceCell<bool> },
+    Manifest(&'a Subject<'a>),
 }
 
 impl<'a> Message<'a> {
@@ -43,7 +43,7 @@ impl<'a> Message<'a> {
             oci::Algorithm::Sha256 => (Hash::Sha256, &SHA256, known.try_into().expect("a sha256 digest has 32 bytes")),
             oci::Algorithm::Sha512 => (Hash::Sha512, &SHA512, sha256(known)),
         };
-        let mut message = Self::new(Text::Manifest { subject, is_subject: OnceCell::new() }, identity);
+        let mut message = Self::new(Text::Manifest(subject), identity);
         // The digest *is* the hash that was signed; whether it is this image's is the caller's subject.
         message.hashes[hash as usize] = OnceCell::from(Hashed::import_less_safe(known, algorithm).ok());
         message
@@ -69,7 +69,7 @@ impl<'a> Message<'a> {
         let length = match &self.text {
             Text::Payload(bytes) => bytes.len(),
             Text::DigestString(text) => text.len(),
-            Text::Manifest { subject, .. } => subject.manifest.map_or(0, <[u8]>::len),
+            Text::Manifest(subject) => subject.manifest_len(),
         };
         length > self.limit
     }
@@ -84,7 +84,7 @@ impl<'a> Message<'a> {
         match self.text {
             Text::Payload(_) => "the payload",
             Text::DigestString(_) => "the digest",
-            Text::Manifest { .. } => "the manifest",
+            Text::Manifest(_) => "the manifest",
         }
     }
 
@@ -93,10 +93,7 @@ impl<'a> Message<'a> {
             _ if self.is_too_large() => None,
             Text::Payload(bytes) => Some(bytes),
             Text::DigestString(text) => Some(text.as_bytes()),
-            // Other bytes than the subject's are as good as none: a signature over them says nothing.
-            Text::Manifest { subject, is_subject } => {
-                subject.manifest.filter(|manifest| *is_subject.get_or_init(|| subject.digest.matches(manifest)))
-            }
+            Text::Manifest(subject) => subject.manifest(),
         }
     }
 

@@ -117,7 +117,7 @@ fn pitfall_20_a_truncated_envelope_is_refused_and_a_changed_byte_survived() {
             changed[at] ^= 0x15;
             if let Ok(changed) = Envelope::parse(format(envelope), &changed, None, &Annotations::new()) {
                 let digest = Digest::sha256(MANIFEST);
-                let subject = Subject { digest: &digest, manifest: Some(MANIFEST), repository: None };
+                let subject = Subject::new(&digest, Some(MANIFEST), None);
                 // What is not signed may say what it likes, as long as the chain and the timestamp hold.
                 drop(verify(&changed, &subject, &root, now()));
             }

@@ -18,7 +18,7 @@ const REVOKED_CRL: &[u8] = include_bytes!("../../../../tests/fixtures/notation/r
 fn checks(envelope: &[u8], root: &TrustRoot) -> Vec<RevocationCheck> {
     let envelope = Envelope::recognise(envelope, None, &Annotations::new()).unwrap();
     let digest = Digest::sha256(MANIFEST);
-    let subject = Subject { digest: &digest, manifest: Some(MANIFEST), repository: None };
+    let subject = Subject::new(&digest, Some(MANIFEST), None);
     revocation_checks(&envelope, &subject, root, now())
 }
 

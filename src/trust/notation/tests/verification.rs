@@ -90,7 +90,7 @@ fn without_the_manifest_nothing_can_be_said() {
     let digest = Digest::sha256(MANIFEST);
     let not_held = Outcome::Unknown(Inconclusive::ManifestNotHeld);
     for manifest in [None, Some(b"other bytes".as_slice())] {
-        let subject = Subject { digest: &digest, manifest, repository: None };
+        let subject = Subject::new(&digest, manifest, None);
         assert_eq!(verify(&envelope, &subject, &root(statement()), now()), not_held);
     }
 }

@@ -232,7 +232,7 @@ fn a_keyless_bundle_with_one_thing_changed_is_refused_for_that_thing() {
 
     // Of another image: the signature is true, and says nothing of this one.
     let other = Digest::sha256(b"another image");
-    let subject = Subject { digest: &other, manifest: None, repository: None };
+    let subject = Subject::new(&other, None, None);
     let found = format!("sha256:{digest}").parse().unwrap();
     let outcome = judge_for(good.to_string().as_bytes(), &subject, &root);
     assert_eq!(outcome, rejected(Rejection::SubjectMismatch { found }));
@@ -305,7 +305,7 @@ fn a_bundle_of_rekor_1_with_one_thing_changed_is_refused_for_that_thing() {
     let good = json(name);
     let blob = file("public/blob-rekor1-tsa.txt");
     let digest = Digest::sha256(&blob);
-    let subject = Subject { digest: &digest, manifest: Some(&blob), repository: None };
+    let subject = Subject::new(&digest, Some(&blob), None);
     let judge = |bundle: &[u8], root: &TrustRoot| judge_for(bundle, &subject, root);
     let cases: Vec<(&str, Edit, SigstoreRejection)> = vec![
         (

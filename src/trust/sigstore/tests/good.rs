@@ -53,7 +53,7 @@ fn what_cosign_2_signs_verifies_with_what_stands_beside_it() {
     let (root, without_log) = (lab(Demands::default()), lab(Demands { logs: 0, ..Demands::default() }));
     let manifest = manifest();
     let digest = Digest::sha256(&manifest);
-    let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
+    let subject = Subject::new(&digest, Some(&manifest), None);
     for name in names("classic") {
         let payload = file(&format!("classic/{name}/payload.json"));
         let mut annotations: Annotations =
@@ -67,7 +67,7 @@ fn what_cosign_2_signs_verifies_with_what_stands_beside_it() {
         check_evidence(&name, &verified);
 
         let other = Digest::sha256(b"another image");
-        let for_other = Subject { digest: &other, manifest: None, repository: None };
+        let for_other = Subject::new(&other, None, None);
         let expected = rejected(Rejection::SubjectMismatch { found: digest });
         assert_eq!(verify(&envelope, &for_other, root, at(NOW)), expected, "{name}");
     }
@@ -147,7 +147,7 @@ fn attestations_of_the_public_instance_are_no_signatures() {
             (None, None) => continue,
         };
         let digest = digest.parse().unwrap();
-        let subject = Subject { digest: &digest, manifest: None, repository: None };
+        let subject = Subject::new(&digest, None, None);
         let outcome = judge_for(bundle.to_string().as_bytes(), &subject, &root);
         assert_eq!(outcome, rejected(SigstoreRejection::PredicateType), "{name}");
     }
@@ -157,7 +157,7 @@ fn attestations_of_the_public_instance_are_no_signatures() {
 fn without_the_manifest_the_digest_is_enough_where_that_was_signed() {
     let root = lab(Demands::default());
     let digest = Digest::sha256(&manifest());
-    let subject = Subject { digest: &digest, manifest: None, repository: None };
+    let subject = Subject::new(&digest, None, None);
     for name in names("bundle").into_iter().filter(|name| name.starts_with("key-")) {
         verified(judge_for(&file(&format!("bundle/{name}.json")), &subject, &root), &name);
     }
@@ -174,7 +174,7 @@ fn without_the_manifest_the_digest_is_enough_where_that_was_signed() {
 fn what_cosign_sign_blob_wrote_before_and_since_bundles_verifies() {
     use crate::trust::fixtures::{MANIFEST, digest, root};
     let digest = digest();
-    let subject = Subject { digest: &digest, manifest: Some(MANIFEST), repository: None };
+    let subject = Subject::new(&digest, Some(MANIFEST), None);
     for bundle in [
         &include_bytes!("../../../../tests/fixtures/trust/foreign-bundle.json")[..],
         include_bytes!("../../../../tests/fixtures/trust/foreign-bundle-legacy.json"),

@@ -219,7 +219,7 @@ fn pem_is_read_in_lines_of_any_length_and_is_one_block() {
     let doubled = format!("{certificate}\n{certificate}");
     let manifest = manifest();
     let digest = Digest::sha256(&manifest);
-    let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
+    let subject = Subject::new(&digest, Some(&manifest), None);
     let envelope = Envelope::recognise(signature.as_bytes(), Some(&payload), &annotations).unwrap();
     verified(verify(&envelope, &subject, &lab(Demands::default()), at(NOW)), name);
 

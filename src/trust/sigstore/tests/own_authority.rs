@@ -50,7 +50,7 @@ impl Signed {
         let annotations = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let manifest = manifest();
         let digest = Digest::sha256(&manifest);
-        let subject = Subject { digest: &digest, manifest: Some(&manifest), repository: None };
+        let subject = Subject::new(&digest, Some(&manifest), None);
         match Envelope::recognise(&self.signature, Some(&self.payload), &annotations) {
             Ok(envelope) => verify(&envelope, &subject, root, at(NOW)),
             Err(error) => Outcome::Rejected(Rejection::from(&error)),

@@ -13,7 +13,7 @@ use crate::{
 
 fn outcome(signed: &Signed, digest: &Digest, manifest: Option<&[u8]>, root: &TrustRoot) -> Outcome {
     let envelope = Envelope::recognise(&signed.file, signed.payload(), &Annotations::new()).unwrap();
-    verify(&envelope, &Subject { digest, manifest, repository: None }, root, now())
+    verify(&envelope, &Subject::new(digest, manifest, None), root, now())
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -143,7 +143,7 @@ fn with_payload(payload: &str) -> Result<Outcome, EnvelopeError> {
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "payload");
     let envelope = Envelope::recognise(&signed.file, Some(payload.as_bytes()), &Annotations::new())?;
     assert_eq!(envelope.format(), Format::SimpleSigning);
-    Ok(verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST), repository: None }, &root(), now()))
+    Ok(verify(&envelope, &Subject::new(&digest(), Some(MANIFEST), None), &root(), now()))
 }
 
 #[test]
@@ -166,8 +166,7 @@ fn the_payload_is_verified_as_it_came_and_must_name_the_image() {
 fn a_signature_over_the_manifest_does_not_vouch_for_a_payload() {
     let signed = Signed::by_openssl("ecdsa-p256", "sha256", "manifest");
     let envelope = Envelope::recognise(&signed.file, Some(PAYLOAD), &Annotations::new()).unwrap();
-    let rejected =
-        verify(&envelope, &Subject { digest: &digest(), manifest: Some(MANIFEST), repository: None }, &root(), now());
+    let rejected = verify(&envelope, &Subject::new(&digest(), Some(MANIFEST), None), &root(), now());
     assert_eq!(rejected, Outcome::Rejected(Rejection::NoTrustedKey));
 }
 
@@ -217,7 +216,7 @@ fn the_outcome_ends_with_its_signer() {
     let signed = Signed::by_openssl("ed25519", "pure", "digest");
     let envelope = Envelope::recognise(&signed.file, None, &Annotations::new()).unwrap();
     let digest = digest();
-    let subject = Subject { digest: &digest, manifest: None, repository: None };
+    let subject = Subject::new(&digest, None, None);
     let Outcome::Verified(verified) = verify(&envelope, &subject, &root, now()) else { panic!() };
     assert_eq!((verified.until, root.next_change(now(), |_| true)), (Some(until), Some(until)));
     let ended = Rejection::SignerExpired { name: "ed25519 signer".into(), since: until };
@@ -244,7 +243,7 @@ fn pitfall_20_what_is_large_is_not_hashed_anew_for_each_signature() {
         let signature = pair.sign(&SystemRandom::new(), &manifest).unwrap();
         let envelope = Envelope::recognise(signature.as_ref(), None, &Annotations::new()).unwrap();
         let digest = Digest::sha256(&manifest);
-        verify(&envelope, &Subject { digest: &digest, manifest: Some(&manifest), repository: None }, &root, now())
+        verify(&envelope, &Subject::new(&digest, Some(&manifest), None), &root, now())
     };
     for (algorithm, bytes, takes_large, expected) in [
         (&ECDSA_P384_SHA384_ASN1_SIGNING, MAX_REHASHED, false, None),

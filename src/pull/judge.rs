@@ -4,6 +4,9 @@
 //! (`standing`). Verification runs in a bounded pool off the async threads, in an order that keeps
 //! garbage from hiding the good signature, and within a budget for one image.
 
+mod candidate;
+mod identity;
+mod judged;
 mod question;
 mod vain;
 
@@ -16,17 +19,20 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clock::Clock,
-    oci::{Digest, Repository, Tag, TagType},
-    policy::Finding,
-    store::{FoundEnvelope, FoundId, Generation, Identity, Record, RecordId, Store, StoreError},
+    oci::{Digest, Repository},
+    store::{FoundId, Generation, Identity, Record, RecordId, Store, StoreError},
     telemetry::Metrics,
-    trust::{Inconclusive, Outcome, Rejection, TrustRoot, Verified},
+    trust::{Inconclusive, Outcome, Rejection, TrustRoot},
     upstream::RevocationServices,
 };
 
+pub use self::identity::identities;
+pub use self::judged::{Judged, Origin, end_of_life};
 pub use self::question::Signed;
 
 use self::{
+    candidate::{Candidate, in_order},
+    identity::verified_identity,
     question::{Answer, Question},
     vain::Vain,
 };
@@ -75,38 +81,6 @@ struct JudgedRecord {
     reliance: Reliance,
     until: Option<Timestamp>,
     with_manifest: bool,
-}
-
-/// One signature and its outcome, before anything of policy.
-#[derive(Debug, Clone)]
-pub struct Judged {
-    pub origin: Origin,
-    pub outcome: Outcome,
-    /// The earliest time at which this signature was seen, whoever brought it.
-    pub first_seen: Timestamp,
-    /// The end that the record itself has.
-    pub expires_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// Submitted, and bound to what it names.
-    Record { id: RecordId, tag: Tag, repository: Option<Repository>, tag_type: Option<TagType>, granted: bool },
-    /// Pushed here as an artifact of the digest; bears on the digest, as what was found does.
-    Pushed,
-    /// Found at the upstream; bears on the digest.
-    Found,
-}
-
-struct Candidate {
-    origin: Origin,
-    signed: Signed,
-    first_seen: Timestamp,
-    expires_at: Option<Timestamp>,
-    /// What it had verified as, for one that was found.
-    verified: Option<Identity>,
-    verified_before: bool,
-    found: Option<FoundId>,
 }
 
 impl Judge {
@@ -376,138 +350,6 @@ impl Judgement {
     }
 }
 
-impl Judged {
-    /// What this signature is worth for an image of class `class` at `now`.
-    pub fn finding(&self, class: Option<TagType>, preview_ttl: Option<Duration>, now: Timestamp) -> Finding {
-        if matches!(self.outcome, Outcome::Verified(_)) && self.ends(class, preview_ttl).is_some_and(|end| end <= now) {
-            return Finding::Rejected(Rejection::Expired);
-        }
-        self.outcome.clone().into()
-    }
-
-    /// The earliest of the record's own end and, for what is preview, the end of its life.
-    pub fn ends(&self, class: Option<TagType>, preview_ttl: Option<Duration>) -> Option<Timestamp> {
-        let preview = [class, self.tag_type()].contains(&Some(TagType::Preview));
-        let life = preview_ttl.filter(|_| preview).map(|ttl| end_of_life(self.first_seen, ttl));
-        [self.expires_at, life].into_iter().flatten().min()
-    }
-
-    /// Whether a key verifies it, expired or not.
-    pub fn is_authentic(&self) -> bool {
-        matches!(self.outcome, Outcome::Verified(_))
-    }
-
-    /// The tag that this signature names.
-    pub fn tag(&self) -> Option<&Tag> {
-        match &self.origin {
-            Origin::Record { tag, .. } => Some(tag),
-            Origin::Pushed | Origin::Found => None,
-        }
-    }
-
-    /// Whether it may speak for `tag`: a record for the tag it names, what was found for every tag.
-    pub fn bears_on(&self, tag: &Tag) -> bool {
-        self.tag().is_none_or(|named| named == tag)
-    }
-
-    fn tag_type(&self) -> Option<TagType> {
-        match &self.origin {
-            Origin::Record { tag, tag_type, .. } => tag_type.or(tag.stated_type()),
-            Origin::Pushed | Origin::Found => None,
-        }
-    }
-}
-
-/// When a preview signature ends that was first seen at `first_seen`.
-pub fn end_of_life(first_seen: Timestamp, ttl: Duration) -> Timestamp {
-    first_seen.saturating_add(ttl).unwrap_or(Timestamp::MAX)
-}
-
-impl Candidate {
-    fn of_record(record: Record) -> Self {
-        Self {
-            signed: Signed::from(&record),
-            verified_before: record.verified_before(),
-            verified: None,
-            found: None,
-            origin: if record.of_digest {
-                Origin::Pushed
-            } else {
-                Origin::Record {
-                    id: record.id,
-                    tag: record.tag,
-                    repository: record.repository,
-                    tag_type: record.tag_type,
-                    granted: record.granted,
-                }
-            },
-            first_seen: record.first_seen,
-            expires_at: record.expires_at,
-        }
-    }
-
-    fn of_found(found: FoundEnvelope) -> Self {
-        Self {
-            verified_before: found.verified.is_some(),
-            verified: found.verified,
-            found: Some(found.id()),
-            origin: Origin::Found,
-            signed: Signed {
-                format: found.format.parse().ok(),
-                signature: found.signature,
-                payload: found.payload,
-                annotations: found.annotations,
-            },
-            first_seen: found.first_seen,
-            expires_at: None,
-        }
-    }
-
-    /// What is known before it was looked at, and what there is to look at.
-    fn unjudged(self) -> (Judged, Signed) {
-        let Self { origin, signed, first_seen, expires_at, .. } = self;
-        (Judged { origin, outcome: inconclusive(), first_seen, expires_at }, signed)
-    }
-}
-
-/// What verified before comes first. Of the rest what anybody may have submitted takes turns with what only those could put
-/// there who may write to the registry, so that however much there is of one, the other has half of the time.
-fn in_order(candidates: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
-    let (mut ordered, others): (Vec<_>, Vec<_>) = candidates.partition(|candidate| candidate.verified_before);
-    let is_record = |candidate: &Candidate| matches!(candidate.origin, Origin::Record { .. });
-    let (records, found): (Vec<_>, Vec<_>) = others.into_iter().partition(is_record);
-    let (mut records, mut found) = (records.into_iter(), found.into_iter());
-    loop {
-        let next = [found.next(), records.next()];
-        if next.iter().all(Option::is_none) {
-            return ordered;
-        }
-        ordered.extend(next.into_iter().flatten());
-    }
-}
-
 fn inconclusive() -> Outcome {
     Outcome::Unknown(Inconclusive::BudgetSpent)
-}
-
-/// What makes two signatures the same one: digest, key and signed payload once a key verifies it;
-/// until then the digest and the signature in its normal form.
-pub fn identities(digest: &Digest, normalised: [u8; 32], outcome: &Outcome) -> Vec<Identity> {
-    let mut identities = vec![identity(b"signature", digest, &[&normalised])];
-    if let Outcome::Verified(verified) = outcome {
-        identities.push(verified_identity(digest, verified));
-    }
-    identities
-}
-
-fn verified_identity(digest: &Digest, verified: &Verified) -> Identity {
-    identity(b"verified", digest, &[&verified.identity, &verified.payload_hash])
-}
-
-fn identity(kind: &[u8], digest: &Digest, parts: &[&[u8]]) -> Identity {
-    let mut text = [kind, b"\0", digest.algorithm().name().as_bytes(), b"\0", digest.as_bytes()].concat();
-    for part in parts {
-        text.extend_from_slice(part);
-    }
-    Identity(Digest::sha256(&text).as_bytes().try_into().expect("SHA-256 has 32 bytes"))
 }

@@ -26,7 +26,7 @@ use crate::{
     pull::{Judge, Puller, Searches, Settings, TRUST_POLL, TrustFiles, TrustFilesError, Trusted},
     registry::{self, Registry},
     server::{Health, Layers, Listener, ListenerError, Readiness},
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoreWriter},
     telemetry::{Drain, Metrics},
     upstream::{self, RevocationServices, UpstreamSetupError, Upstreams},
 };
@@ -103,7 +103,7 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     say_what_is_open(&config);
     let (metrics, drain) = (Metrics::new(), Drain::new());
     let Parts { store, writers, trusted, judge, audit, puller, searches, fetches } =
-        Parts::build(&config, files, &metrics, clock.clone())?;
+        Parts::build(&config, Store::open(&config.store, clock.clone())?, files, &metrics, clock.clone())?;
     let canonical = config.upstream.default.name.clone();
     let auth =
         config.auth.as_ref().map(|basic| BasicAuth::new(&basic.user, basic.password.expose_secret(), clock.clone()));
@@ -156,8 +156,13 @@ struct Parts {
 }
 
 impl Parts {
-    fn build(config: &Config, files: TrustFiles, metrics: &Metrics, clock: Clock) -> Result<Self, StartError> {
-        let (store, writers) = Store::open(&config.store, clock.clone())?;
+    fn build(
+        config: &Config,
+        (store, writers): (Store, Vec<StoreWriter>),
+        files: TrustFiles,
+        metrics: &Metrics,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let writers = writers
             .into_iter()
             .map(|writer| thread::Builder::new().name(writer.name().to_owned()).spawn(move || writer.run()))

@@ -22,7 +22,6 @@ mod submit;
 mod trust;
 mod verify;
 mod verify_blob;
-mod workspace;
 
 use std::{
     path::{Path, PathBuf},

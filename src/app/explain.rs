@@ -1,4 +1,4 @@
-use std::{convert::Infallible, net::Ipv4Addr, path::Path};
+use std::{convert::Infallible, net::Ipv4Addr};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,6 +12,7 @@ use crate::{
     oci::{Reference, RegistryName, Repository},
     pull::{Ask, Asker},
     server::{self, Listener, ListenerError},
+    store::{Disk, Store},
     telemetry::{Drain, Metrics, TrustedProxies},
     upstream::UpstreamConfig,
 };
@@ -21,18 +22,17 @@ pub use crate::pull::{Explanation, Refused};
 use super::{Parts, StartError, TrustFiles};
 
 /// What a server with these settings would make of an image, from the signatures that the image's registry
-/// has: the parts of a server over a new store in `directory`, which nobody but the caller asks.
+/// has: the parts of a server over a store that is not kept.
 pub async fn explain(
     mut config: Config,
     repository: Repository,
     reference: Reference,
-    directory: &Path,
     clock: Clock,
 ) -> Result<Result<Explanation, Refused>, StartError> {
-    config.store.data_dir = directory.to_owned();
     config.cache = None;
     let files = TrustFiles::read(&config.trust_dir)?;
-    let parts = Parts::build(&config, files, &Metrics::new(), clock)?;
+    let store = Store::open_on(Disk::memory(), &config.store, clock.clone())?;
+    let parts = Parts::build(&config, store, files, &Metrics::new(), clock)?;
     // Whoever may run this may see what the server would hide from strangers.
     let account = Some("operator".into());
     let asker =
@@ -50,7 +50,6 @@ pub async fn explain_from<S>(
     mut config: Config,
     repository: Repository,
     reference: Reference,
-    directory: &Path,
     clock: Clock,
 ) -> Result<Result<Explanation, Refused>, StartError>
 where
@@ -80,7 +79,7 @@ where
     let drain = Drain::new();
     let serving = listener.serve(registry, drain.clone(), Metrics::new());
     let explaining = async {
-        let explained = explain(config, repository, reference, directory, clock).await;
+        let explained = explain(config, repository, reference, clock).await;
         drain.begin();
         drain.end();
         explained

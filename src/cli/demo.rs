@@ -10,6 +10,7 @@ mod images;
 mod key;
 mod registry;
 mod text;
+mod workspace;
 
 use std::{
     ffi::OsString,
@@ -30,8 +31,8 @@ use self::{
     key::SigningKey,
     registry::{REPOSITORY, SampleRegistry},
     text::Page,
+    workspace::Workspace,
 };
-use super::workspace::Workspace;
 use crate::{
     app::{self, Running},
     clock::Clock,
@@ -58,7 +59,7 @@ enum Pulled {
 
 /// Tells the story on standard output; an error where it does not end as it should.
 pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
-    let workspace = Workspace::create("demo")?;
+    let workspace = Workspace::create()?;
     let port = config::variable_of_process("PORT");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let good = runtime.block_on(tell(options, &workspace, port, &mut io::stdout()))?;

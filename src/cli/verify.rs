@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::{
     image::Image,
     layout::{Address, Layout, LayoutRegistry},
-    workspace::Workspace,
 };
 use crate::{
     app::{self, Explanation, Refused},
@@ -57,9 +56,8 @@ pub(super) fn run(file: Option<PathBuf>, options: &Options) -> Result<ExitCode, 
     let Subject { repository, reference, registry } = options.subject(&config.upstream.default.name)?;
     let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
     let image = format!("{repository}{separator}{reference}");
-    let workspace = Workspace::create("verify")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let explained = runtime.block_on(explain(config, repository, reference, registry, &workspace))?;
+    let explained = runtime.block_on(explain(config, repository, reference, registry))?;
     let answer = Answer::new(&image, explained)?;
     match options.json {
         true => println!("{}", serde_json::to_string_pretty(&answer.json)?),
@@ -73,14 +71,13 @@ async fn explain(
     repository: Repository,
     reference: Reference,
     registry: Option<LayoutRegistry>,
-    workspace: &Workspace,
 ) -> anyhow::Result<Result<Explanation, Refused>> {
-    let (data, clock) = (workspace.data(), Clock::system());
+    let clock = Clock::system();
     Ok(match registry {
-        None => app::explain(config, repository, reference, &data, clock).await?,
+        None => app::explain(config, repository, reference, clock).await?,
         Some(registry) => {
             let path = registry.path().to_owned();
-            app::explain_from(registry, &path, config, repository, reference, &data, clock).await?
+            app::explain_from(registry, &path, config, repository, reference, clock).await?
         }
     })
 }

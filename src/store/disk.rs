@@ -8,7 +8,10 @@ use std::{
 };
 
 use nix::sys::statvfs::{FsFlags, statvfs};
-use redb::{DatabaseError, StorageBackend, backends::FileBackend};
+use redb::{
+    DatabaseError, StorageBackend,
+    backends::{FileBackend, InMemoryBackend},
+};
 
 use super::StoreError;
 
@@ -57,6 +60,11 @@ impl Disk {
             Ok(Opened { database: builder.create_with_backend(FileBackend::new(file)?)?, file: Some(id) })
         };
         Self { open: Arc::new(open), files: true }
+    }
+
+    /// Memory, for a store that nobody opens again.
+    pub fn memory() -> Self {
+        Self::with_backend(|_, _| Ok(InMemoryBackend::new()))
     }
 
     /// Storage of another kind; `open` is asked for it with the path that a file would have.

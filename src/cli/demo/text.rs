@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{super::workspace::Workspace, Pulled, images::SampleImage, registry::REPOSITORY};
+use super::{Pulled, images::SampleImage, registry::REPOSITORY, workspace::Workspace};
 use crate::trust::SignerId;
 
 pub(super) struct Page<'a> {

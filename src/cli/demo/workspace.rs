@@ -1,4 +1,4 @@
-//! The fresh directory that a command works in, and that goes with it.
+//! The fresh directory that the demonstration works in, and that goes with it.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -17,12 +17,11 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// `command` is a part of its name.
-    pub(super) fn create(command: &str) -> anyhow::Result<Self> {
+    pub(super) fn create() -> anyhow::Result<Self> {
         let parent = config::variable_of_process("TMPDIR").unwrap_or_else(|| "/tmp".into());
         let mut random = [0_u8; 8];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("no randomness"))?;
-        let dir = Path::new(&parent).join(format!("sig-repo-{command}-{}", hex::encode(random)));
+        let dir = Path::new(&parent).join(format!("sig-repo-demo-{}", hex::encode(random)));
         let private = |path: &Path| {
             DirBuilder::new().mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))
         };

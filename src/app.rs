@@ -18,7 +18,7 @@ use crate::{
     access::{BasicAuth, NoRandomness},
     api::{self, Api},
     audit::Audit,
-    cache::{BlobCache, CacheError, Fetches},
+    cache::{BlobCache, CacheError, Fetches, Scrubber},
     clock::Clock,
     config::{Config, MaxAge},
     oci::OwnNames,
@@ -102,7 +102,7 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     }
     say_what_is_open(&config);
     let (metrics, drain) = (Metrics::new(), Drain::new());
-    let Parts { store, writers, trusted, judge, audit, puller, searches, fetches } =
+    let Parts { store, writers, trusted, judge, audit, puller, searches, fetches, scrubber } =
         Parts::build(&config, Store::open(&config.store, clock.clone())?, files, &metrics, clock.clone())?;
     let canonical = config.upstream.default.name.clone();
     let auth =
@@ -130,6 +130,9 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
     if let Some(fetches) = fetches {
         background.tasks.spawn(run_fetches(fetches));
     }
+    if let Some(scrubber) = scrubber {
+        background.tasks.spawn(scrubber.run());
+    }
     let serving = {
         let drain = drain.clone();
         async move {
@@ -153,6 +156,7 @@ struct Parts {
     puller: Arc<Puller>,
     searches: Searches,
     fetches: Option<Fetches>,
+    scrubber: Option<Scrubber>,
 }
 
 impl Parts {
@@ -173,8 +177,10 @@ impl Parts {
         let services = RevocationServices::new(&config.revocation_hosts, clock.clone());
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
-        let cache = config.cache.as_ref().map(|config| BlobCache::open(config, clock.clone())).transpose()?;
+        let cache =
+            config.cache.as_ref().map(|config| BlobCache::open(config, clock.clone(), metrics.cache())).transpose()?;
         let (cache, fetches) = cache.unzip();
+        let scrubber = cache.as_ref().map(BlobCache::scrubber);
         let (puller, searches) = Puller::new(
             settings(config),
             store.clone(),
@@ -185,7 +191,7 @@ impl Parts {
             audit.clone(),
             clock,
         );
-        Ok(Self { store, writers, trusted, judge, audit, puller: Arc::new(puller), searches, fetches })
+        Ok(Self { store, writers, trusted, judge, audit, puller: Arc::new(puller), searches, fetches, scrubber })
     }
 }
 

@@ -30,10 +30,11 @@ use self::{
     fill::{Background, Fill, FillError, Job},
     index::{Entry, Evicted, InUse, Index, Room},
 };
-use crate::{clock::Clock, oci::Digest};
+use crate::{clock::Clock, oci::Digest, telemetry::CacheCounters};
 
 pub use self::fill::{Source, SourceBody, SourceError};
 pub use self::reader::{BlobBody, CachedBlob, ComingBlob, ReadError};
+pub use self::scrub::{Pace, Scrubber};
 
 /// Where the cache lies, and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// How long a fetch goes on that nobody waits for any more.
     pub patience: Duration,
+    /// How fast what lies there is read through for damage.
+    pub scrub: Pace,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,9 @@ struct Inner {
     chunks: Arc<Chunks>,
     background: Background,
     reserve_bytes: u64,
+    scrub: Pace,
     clock: Clock,
+    counters: CacheCounters,
 }
 
 /// The fetches that were begun, for `app` to run.
@@ -92,27 +97,35 @@ impl Config {
     pub const PATIENCE: Duration = Duration::from_secs(60);
 
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, max_bytes: Self::MAX_BYTES, reserve_bytes: Self::RESERVE_BYTES, patience: Self::PATIENCE }
+        Self {
+            directory,
+            max_bytes: Self::MAX_BYTES,
+            reserve_bytes: Self::RESERVE_BYTES,
+            patience: Self::PATIENCE,
+            scrub: Pace::DEFAULT,
+        }
     }
 }
 
 impl BlobCache {
     /// Finds what lies there without reading it.
-    pub fn open(config: &Config, clock: Clock) -> Result<(Self, Fetches), CacheError> {
+    pub fn open(config: &Config, clock: Clock, counters: CacheCounters) -> Result<(Self, Fetches), CacheError> {
         let directory = Directory::open(&config.directory)?;
         let kept = directory.scan();
         let kept = kept.map_err(|source| CacheError::Directory { path: config.directory.clone(), source })?;
         let (jobs, waiting) = mpsc::unbounded_channel();
         let inner = Inner {
             directory,
-            index: Arc::new(Index::new(config.max_bytes, kept)),
+            index: Arc::new(Index::new(config.max_bytes, kept, counters.clone())),
             fills: Mutex::default(),
             beginning: Mutex::default(),
             jobs,
             chunks: Arc::default(),
             background: Background { places: Semaphore::new(MAX_BACKGROUND), patience: config.patience },
             reserve_bytes: config.reserve_bytes,
+            scrub: config.scrub,
             clock,
+            counters,
         };
         let cache = Self { inner: Arc::new(inner) };
         let (blobs, bytes) = cache.inner.index.totals();
@@ -123,6 +136,11 @@ impl BlobCache {
         tracing::info!(blobs, bytes, "the cache holds {blobs} blobs, {} MiB", bytes >> 20);
         let fetches = Fetches { jobs: waiting, cache: Arc::downgrade(&cache.inner) };
         Ok((cache, fetches))
+    }
+
+    /// What reads through it, for damage that no reader has met.
+    pub fn scrubber(&self) -> Scrubber {
+        Scrubber::new(self.clone(), self.inner.scrub)
     }
 
     /// Whether anything is here that somebody else may have fetched: the blob, or a fetch of it.
@@ -183,12 +201,13 @@ impl BlobCache {
 
     /// Begins to fetch a blob, unless somebody has. None: there is no room for it here.
     pub async fn fetch(&self, digest: Digest, size: u64, source: Arc<dyn Source>) -> Option<ComingBlob> {
+        self.inner.counters.misses.inc();
         if let Some(coming) = self.coming(&digest) {
             return Some(coming);
         }
         let cache = self.clone();
         let begun = tokio::task::spawn_blocking(move || cache.begin(digest, size, source)).await;
-        match begun {
+        let coming = match begun {
             Ok(Ok(coming)) => coming,
             Ok(Err(error)) => {
                 tracing::warn!("a blob is not cached: {error}");
@@ -198,7 +217,11 @@ impl BlobCache {
                 tracing::error!("beginning to fetch a blob: {panic}");
                 None
             }
+        };
+        if coming.is_none() {
+            self.inner.counters.past_disk.inc();
         }
+        coming
     }
 
     fn begin(&self, digest: Digest, size: u64, source: Arc<dyn Source>) -> io::Result<Option<ComingBlob>> {
@@ -209,7 +232,8 @@ impl BlobCache {
         }
         let Some(room) = self.room(size)? else { return Ok(None) };
         let partial = self.inner.directory.partial()?;
-        let fill = Fill::new(digest, size, source, partial.file.try_clone()?);
+        let counters = self.inner.counters.clone();
+        let fill = Fill::new(digest, size, source, partial.file.try_clone()?, counters);
         let reading = fill.join();
         self.inner.fills.lock().insert(digest, Arc::downgrade(&fill));
         if self.inner.jobs.send(Job { fill, partial, room }).is_err() {
@@ -250,6 +274,7 @@ impl BlobCache {
 
     /// What is not the blob that it is kept for goes, and is fetched again.
     fn discard(&self, entry: &Arc<Entry>) {
+        self.inner.counters.damaged.inc();
         self.inner.index.remove_entry(entry);
         self.remove_files(&Evicted(vec![entry.digest]));
     }

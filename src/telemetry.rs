@@ -3,12 +3,14 @@
 //!
 //! Plain types that every module may read. It decides nothing, and no secret passes through it.
 
+mod cache_counters;
 mod drain;
 mod log;
 mod metrics;
 mod peer;
 
 pub use self::{
+    cache_counters::CacheCounters,
     drain::{Drain, Phase, Transfer},
     log::{LevelError, LogLevel, init},
     metrics::{Metrics, Surface},

@@ -118,6 +118,25 @@ impl Directory {
         OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(self.path(digest))
     }
 
+    /// Opens a blob by its path, without being taken for a use: the time of the last one stays.
+    pub(super) fn open_unnoticed(path: &Path) -> io::Result<File> {
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NOATIME).bits();
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    }
+
+    /// How far an earlier process had come in reading through what lies here.
+    pub(super) fn scrubbed(&self) -> Option<Digest> {
+        fs::read_to_string(self.root.join(SCRUBBED)).ok()?.parse().ok()
+    }
+
+    /// What is lost of it, or torn, costs reading the same again.
+    pub(super) fn note_scrubbed(&self, digest: Option<&Digest>) {
+        let text = digest.map(Digest::to_string).unwrap_or_default();
+        if let Err(error) = fs::write(self.root.join(SCRUBBED), text) {
+            tracing::debug!("how far the cache was read through was not noted: {error}");
+        }
+    }
+
     pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -153,7 +172,7 @@ impl Directory {
         Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         let encoded = digest.encoded();
         self.root.join(BLOBS).join(digest.algorithm().name()).join(&encoded[..SHARD]).join(encoded)
     }
@@ -227,6 +246,7 @@ const TICK: Duration = Duration::from_millis(20);
 const LOCK: &str = "lock";
 const BLOBS: &str = "blobs";
 const PARTIAL: &str = "partial";
+const SCRUBBED: &str = "scrubbed";
 /// Hexadecimal digits that name the directory that a blob lies in.
 const SHARD: usize = 2;
 const DIRECTORY_MODE: u32 = 0o700;

@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::directory::{Partial, Stamp};
-use crate::oci::{Digest, DigestHasher, Repository};
+use crate::{
+    oci::{Digest, DigestHasher, Repository},
+    telemetry::CacheCounters,
+};
 
 /// Where a blob comes from.
 pub trait Source: Send + Sync + 'static {
@@ -42,6 +45,7 @@ pub(super) struct Fill {
     /// Says that `state` has changed.
     changed: watch::Sender<()>,
     readers: watch::Sender<usize>,
+    pub(super) counters: CacheCounters,
 }
 
 /// How far a fill is.
@@ -85,7 +89,13 @@ pub(super) enum Ready {
 pub(super) struct Reading(pub(super) Arc<Fill>);
 
 impl Fill {
-    pub(super) fn new(digest: Digest, size: u64, source: Arc<dyn Source>, file: File) -> Arc<Self> {
+    pub(super) fn new(
+        digest: Digest,
+        size: u64,
+        source: Arc<dyn Source>,
+        file: File,
+        counters: CacheCounters,
+    ) -> Arc<Self> {
         Arc::new(Self {
             digest,
             size,
@@ -94,6 +104,7 @@ impl Fill {
             state: Mutex::default(),
             changed: watch::Sender::new(()),
             readers: watch::Sender::new(0),
+            counters,
         })
     }
 
@@ -203,6 +214,7 @@ impl Fill {
                 frame = body.frame(), if !at_end && bytes < MAX_BATCH => match frame {
                     Some(Ok(frame)) => if let Ok(piece) = frame.into_data() {
                         bytes += piece.len();
+                        self.counters.fetched_bytes.inc_by(piece.len() as u64);
                         if *written + bytes as u64 > self.size {
                             return Err(FillError::WrongSize { size: self.size, received: *written + bytes as u64 });
                         }

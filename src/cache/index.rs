@@ -15,12 +15,13 @@ use super::{
     chunks::Shared,
     directory::{Kept, Stamp},
 };
-use crate::oci::Digest;
+use crate::{oci::Digest, telemetry::CacheCounters};
 
 /// The blobs of the cache. What is on its way is not among them, but its room is.
 pub(super) struct Index {
     max_bytes: u64,
     rows: Mutex<Rows>,
+    counters: CacheCounters,
 }
 
 #[derive(Default)]
@@ -55,14 +56,15 @@ pub(super) struct Room {
 pub(super) struct Evicted(pub(super) Vec<Digest>);
 
 impl Index {
-    pub(super) fn new(max_bytes: u64, kept: Vec<Kept>) -> Self {
+    pub(super) fn new(max_bytes: u64, kept: Vec<Kept>, counters: CacheCounters) -> Self {
         let mut rows = Rows::default();
         for Kept { digest, size, last_used } in kept {
             let last_used = Timestamp::try_from(last_used).unwrap_or(Timestamp::UNIX_EPOCH);
             rows.bytes += size;
             rows.entries.insert(digest, Arc::new(Entry::new(digest, size, last_used, None)));
         }
-        Self { max_bytes, rows: Mutex::new(rows) }
+        rows.tell(&counters);
+        Self { max_bytes, rows: Mutex::new(rows), counters }
     }
 
     /// How many blobs there are, and how much room is taken.
@@ -90,6 +92,7 @@ impl Index {
             Some(over) => rows.evict(over, self.max_bytes / SLACK, now)?,
         };
         rows.bytes += bytes;
+        self.evicted(&rows, evicted.len());
         Some((Room { index: Arc::clone(self), bytes }, Evicted(evicted)))
     }
 
@@ -97,7 +100,9 @@ impl Index {
     pub(super) fn shrink(&self, bytes: u64, now: Timestamp) -> Evicted {
         let mut rows = self.rows.lock();
         let bytes = bytes.min(rows.evictable());
-        Evicted(rows.evict(bytes, 0, now).unwrap_or_default())
+        let gone = rows.evict(bytes, 0, now).unwrap_or_default();
+        self.evicted(&rows, gone.len());
+        Evicted(gone)
     }
 
     /// A blob that is whole takes the room that was set aside for it.
@@ -109,6 +114,7 @@ impl Index {
         if let Some(old) = rows.entries.insert(digest, entry) {
             rows.bytes -= old.size;
         }
+        rows.tell(&self.counters);
     }
 
     /// Takes out this very entry, if it is still the one.
@@ -117,6 +123,7 @@ impl Index {
         if rows.entries.get(&entry.digest).is_some_and(|known| Arc::ptr_eq(known, entry)) {
             rows.entries.remove(&entry.digest);
             rows.bytes -= entry.size;
+            rows.tell(&self.counters);
         }
     }
 
@@ -124,9 +131,37 @@ impl Index {
     pub(super) fn is_gone(&self, digest: &Digest) -> bool {
         !self.rows.lock().entries.contains_key(digest)
     }
+
+    pub(super) fn entry(&self, digest: &Digest) -> Option<Arc<Entry>> {
+        self.rows.lock().entries.get(digest).cloned()
+    }
+
+    /// Whether this very entry still is among them.
+    pub(super) fn holds(&self, entry: &Arc<Entry>) -> bool {
+        self.entry(&entry.digest).is_some_and(|known| Arc::ptr_eq(&known, entry))
+    }
+
+    /// In order, those that come after this one, or all.
+    pub(super) fn after(&self, digest: Option<Digest>) -> Vec<Digest> {
+        let rows = self.rows.lock();
+        let mut digests: Vec<_> =
+            rows.entries.keys().filter(|known| digest.is_none_or(|digest| **known > digest)).copied().collect();
+        drop(rows);
+        digests.sort_unstable();
+        digests
+    }
+
+    fn evicted(&self, rows: &Rows, blobs: usize) {
+        self.counters.evictions.inc_by(blobs as u64);
+        rows.tell(&self.counters);
+    }
 }
 
 impl Rows {
+    fn tell(&self, counters: &CacheCounters) {
+        counters.hold(self.entries.len(), self.bytes);
+    }
+
     fn evictable(&self) -> u64 {
         self.entries.values().filter(|entry| !entry.is_in_use()).map(|entry| entry.size).sum()
     }
@@ -199,7 +234,9 @@ impl Drop for InUse {
 impl Drop for Room {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.index.rows.lock().bytes -= self.bytes;
+            let mut rows = self.index.rows.lock();
+            rows.bytes -= self.bytes;
+            rows.tell(&self.index.counters);
         }
     }
 }
@@ -227,7 +264,7 @@ mod tests {
             size: *size,
             last_used: SystemTime::from(now()) - Duration::from_secs(hours * 3600),
         });
-        Arc::new(Index::new(max_bytes, kept.collect()))
+        Arc::new(Index::new(max_bytes, kept.collect(), CacheCounters::default()))
     }
 
     fn now() -> Timestamp {
@@ -244,6 +281,8 @@ mod tests {
         assert_eq!(gone, [digest(4)]);
         drop(room);
         assert_eq!(index.totals(), (2, 2900));
+        let counters = &index.counters;
+        assert_eq!((counters.blobs.get(), counters.bytes.get(), counters.evictions.get()), (2, 2900, 2));
     }
 
     #[test]

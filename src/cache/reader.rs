@@ -127,6 +127,7 @@ impl CachedBlob {
                 }
             }
         }
+        cache.inner.counters.hits.inc();
         let reader = FileReader { cache, file, unverified, reading: None, entry };
         Ok(BlobBody { from: From::File(Box::new(reader)), left: range })
     }
@@ -292,6 +293,7 @@ impl FileReader {
 
 impl Direct {
     fn new(fill: Reading, at: u64, hasher: DigestHasher, wanted: u64) -> Self {
+        fill.0.counters.past_disk.inc();
         let body = Err(fill.0.source.open(at));
         Self { body, skip: wanted - at, hasher: Some(hasher), received: at, held: None, fill }
     }
@@ -308,6 +310,7 @@ impl Direct {
                     return Poll::Ready(Ok(None));
                 };
                 self.received += piece.len() as u64;
+                self.fill.0.counters.fetched_bytes.inc_by(piece.len() as u64);
                 if self.received > self.fill.0.size {
                     return Poll::Ready(Err(self.wrong_size()));
                 }

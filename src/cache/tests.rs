@@ -3,6 +3,7 @@
 use std::{
     fs,
     ops::Range,
+    os::unix::fs::FileExt,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -107,7 +108,8 @@ impl Scene {
     }
 
     fn open(directory: tempfile::TempDir, max_bytes: u64) -> Self {
-        let (cache, mut fetches) = BlobCache::open(&config(&directory, max_bytes), Clock::system()).unwrap();
+        let (cache, mut fetches) =
+            BlobCache::open(&config(&directory, max_bytes), Clock::system(), CacheCounters::default()).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut running = JoinSet::new();
@@ -156,6 +158,30 @@ impl Scene {
         self.cached(blob, 0..blob.len() as u64).await
     }
 
+    fn scrub(&self, pace: Pace) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Scrubber::new(self.cache.clone(), pace).run());
+        tasks
+    }
+
+    async fn until_gone(&self, blob: &Bytes) {
+        let gone = async {
+            while self.cache.has(&Digest::sha256(blob)) || self.file_of(blob).exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+    }
+
+    /// Another byte, by nobody's doing: nothing that is written down of the file has changed.
+    fn flip_a_bit(&self, blob: &Bytes) {
+        let path = self.file_of(blob);
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[blob[blob.len() / 2] ^ 1], blob.len() as u64 / 2).unwrap();
+        file.set_modified(modified).unwrap();
+    }
+
     fn file_of(&self, blob: &Bytes) -> PathBuf {
         let encoded = Digest::sha256(blob).encoded();
         self.directory.path().join("blobs/sha256").join(&encoded[..2]).join(encoded)
@@ -167,7 +193,8 @@ impl Scene {
 }
 
 fn config(directory: &tempfile::TempDir, max_bytes: u64) -> Config {
-    Config { directory: directory.path().to_owned(), max_bytes, reserve_bytes: 0, patience: Duration::from_millis(200) }
+    let patience = Duration::from_millis(200);
+    Config { max_bytes, reserve_bytes: 0, patience, ..Config::new(directory.path().to_owned()) }
 }
 
 /// Bytes that are not alike anywhere, of a number that no piece or buffer divides.
@@ -351,6 +378,83 @@ async fn a_file_that_changes_under_us_never_arrives_whole() {
     assert_eq!(scene.whole(&blob).await.unwrap(), blob);
 }
 
+const FAST: Pace = Pace { pass: Duration::from_millis(1), max_bytes_per_second: u64::MAX };
+
+#[tokio::test]
+async fn what_the_disk_has_altered_is_found_without_a_reader() {
+    let scene = Scene::new();
+    let [good, flipped, cut, missing] = [41, 42, 43, 44].map(|seed| blob(seed, 600_001));
+    for blob in [&good, &flipped, &cut, &missing] {
+        scene.keep(blob).await;
+    }
+    let unused = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let times = FileTimes::new().set_accessed(unused);
+    fs::File::open(scene.file_of(&good)).unwrap().set_times(times).unwrap();
+    scene.flip_a_bit(&flipped);
+    fs::File::options().write(true).open(scene.file_of(&cut)).unwrap().set_len(600_000).unwrap();
+    fs::remove_file(scene.file_of(&missing)).unwrap();
+    // Nothing tells a reader that anything has happened.
+    assert_ne!(scene.whole(&flipped).await.unwrap(), flipped);
+
+    let _scrubbing = scene.scrub(FAST);
+    for blob in [&flipped, &cut, &missing] {
+        scene.until_gone(blob).await;
+        scene.keep(blob).await;
+        assert_eq!(&scene.whole(blob).await.unwrap(), blob);
+    }
+    assert_eq!(scene.cache.inner.counters.damaged.get(), 3);
+    assert_eq!(fs::metadata(scene.file_of(&good)).unwrap().accessed().unwrap(), unused);
+    assert_eq!(scene.whole(&good).await.unwrap(), good);
+}
+
+#[tokio::test]
+async fn who_reads_what_is_found_damaged_does_not_get_it_whole() {
+    let scene = Scene::new();
+    let blob = blob(45, 2_000_000);
+    scene.keep(&blob).await;
+    let mut body = scene.cache.cached(&Digest::sha256(&blob)).await.unwrap().body(0..2_000_000).await.unwrap();
+    body.frame().await.unwrap().unwrap();
+    scene.flip_a_bit(&blob);
+    let _scrubbing = scene.scrub(FAST);
+    scene.until_gone(&blob).await;
+    assert!(read(body).await.unwrap_err().contains("not what it was"));
+}
+
+#[tokio::test]
+async fn reading_through_goes_on_where_the_process_before_was() {
+    let scene = Scene::new();
+    let mut blobs = [46, 47, 48].map(|seed| blob(seed, 100_000));
+    blobs.sort_by_key(|blob| Digest::sha256(blob));
+    for blob in &blobs {
+        scene.keep(blob).await;
+        scene.flip_a_bit(blob);
+    }
+    fs::write(scene.directory.path().join("scrubbed"), Digest::sha256(&blobs[1]).to_string()).unwrap();
+    let scene = scene.restarted().await;
+    let scrubbing = scene.scrub(Pace { pass: Duration::from_secs(3600), ..FAST });
+    scene.until_gone(&blobs[2]).await;
+    drop(scrubbing);
+    assert!(scene.file_of(&blobs[0]).exists() && scene.file_of(&blobs[1]).exists());
+    // What is written down there may be anything.
+    fs::write(scene.directory.path().join("scrubbed"), "sha256:no").unwrap();
+    let _scrubbing = scene.scrub(Pace { pass: Duration::from_secs(3600), ..FAST });
+    scene.until_gone(&blobs[0]).await;
+    scene.until_gone(&blobs[1]).await;
+}
+
+#[tokio::test]
+async fn what_is_read_through_may_go_meanwhile() {
+    let scene = Scene::of_size(1_000_000);
+    let [old, new] = [49, 50].map(|seed| blob(seed, 900_000));
+    scene.keep(&old).await;
+    // At this pace it would take days.
+    let _scrubbing = scene.scrub(Pace { max_bytes_per_second: 1, ..FAST });
+    tokio::task::yield_now().await;
+    scene.keep(&new).await;
+    assert_eq!(scene.cache.inner.counters.damaged.get(), 0);
+    assert_eq!(scene.whole(&new).await.unwrap(), new);
+}
+
 #[tokio::test]
 async fn a_part_of_a_piece_that_others_read_is_looked_at_too() {
     let scene = Scene::new();
@@ -371,7 +475,8 @@ async fn a_file_that_changes_before_its_fetch_is_over_never_arrives_whole() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("blob");
     let file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    let fill = Fill::new(Digest::sha256(&blob), 1_500_000, Arc::new(Scripted::new(&blob)), file);
+    let fill =
+        Fill::new(Digest::sha256(&blob), 1_500_000, Arc::new(Scripted::new(&blob)), file, CacheCounters::default());
     let scene = Scene::new();
     let [late, later] = [fill.join(), fill.join()].map(|reading| ComingBlob { cache: scene.cache.clone(), reading });
     fill.run(&Background { places: Semaphore::new(0), patience: Duration::ZERO }).await.unwrap();
@@ -409,7 +514,8 @@ async fn what_cannot_be_written_down_goes_past_the_disk() {
     fs::write(&path, &blob[..]).unwrap();
     let source = Arc::new(Scripted::new(&blob));
     let asked = Arc::clone(&source.asked);
-    let fill = Fill::new(Digest::sha256(&blob), 400_000, source, fs::File::open(&path).unwrap());
+    let fill =
+        Fill::new(Digest::sha256(&blob), 400_000, source, fs::File::open(&path).unwrap(), CacheCounters::default());
     let scene = Scene::new();
     let coming = ComingBlob { cache: scene.cache.clone(), reading: fill.join() };
     let wrong = ComingBlob { cache: scene.cache.clone(), reading: fill.join() };
@@ -425,10 +531,11 @@ async fn what_cannot_be_written_down_goes_past_the_disk() {
 #[tokio::test]
 async fn a_directory_that_is_not_ours_alone_stops_the_start() {
     let scene = Scene::new();
-    let again = BlobCache::open(&config(&scene.directory, 1), Clock::system());
+    let again = BlobCache::open(&config(&scene.directory, 1), Clock::system(), CacheCounters::default());
     assert!(matches!(again.map(|_| ()), Err(CacheError::InUse { .. })));
     let file = tempfile::NamedTempFile::new().unwrap();
     let config = Config { directory: file.path().to_owned(), max_bytes: 1, ..config(&scene.directory, 1) };
-    let error = BlobCache::open(&config, Clock::system()).map(|_| ()).unwrap_err().to_string();
+    let error =
+        BlobCache::open(&config, Clock::system(), CacheCounters::default()).map(|_| ()).unwrap_err().to_string();
     assert!(error.starts_with("cannot use the cache directory"), "{error}");
 }

@@ -20,6 +20,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::CacheCounters;
+
 /// The counters of `/metrics`. A clone counts into the same ones.
 ///
 /// No label carries a repository, a tag or a name: who may read the metrics need not be somebody who
@@ -54,6 +56,7 @@ struct Counters {
     store_degraded: Gauge<i64, AtomicI64>,
     clock_behind_seconds: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
+    cache: CacheCounters,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +98,7 @@ impl Metrics {
             store_degraded: Gauge::default(),
             clock_behind_seconds: Gauge::default(),
             connections: Gauge::default(),
+            cache: CacheCounters::default(),
         };
         registry.register_collector(Box::new(counters.requests.clone()));
         registry.register("decisions", "Decisions on images, by outcome and reason", counters.decisions.clone());
@@ -128,6 +132,7 @@ impl Metrics {
             counters.clock_behind_seconds.clone(),
         );
         registry.register("connections", "Open connections", counters.connections.clone());
+        counters.cache.register(&mut registry);
         Self { counters: Arc::new(counters), registry: Arc::new(registry) }
     }
 
@@ -160,6 +165,11 @@ impl Metrics {
     /// Counts an answer (`manifest`, `blob`, `tags`) for which the upstream could not be asked, and why not.
     pub fn served_stale(&self, what: &'static str, reason: &'static str) {
         self.counters.served_stale.get_or_create(&StaleLabels { what, reason }).inc();
+    }
+
+    /// The counters of the blob cache, for it to keep.
+    pub fn cache(&self) -> CacheCounters {
+        self.counters.cache.clone()
     }
 
     pub fn audit_event_lost(&self) {
@@ -292,6 +302,8 @@ mod tests {
         metrics.store_commits("records", "ok").inc();
         metrics.upstream_call("manifest", "ok");
         metrics.served_stale("manifest", "reset");
+        metrics.cache().hold(3, 4096);
+        metrics.cache().hits.inc();
         let text = metrics.encode().unwrap();
         for line in [
             "sig_repo_requests_total{surface=\"registry\",status=\"200\"} 2",
@@ -303,6 +315,10 @@ mod tests {
             "sig_repo_served_stale_total{what=\"manifest\",reason=\"reset\"} 1",
             "sig_repo_store_degraded 0",
             "sig_repo_clock_behind_seconds 0",
+            "sig_repo_cache_bytes 4096",
+            "sig_repo_cache_blobs 3",
+            "sig_repo_cache_hits_total 1",
+            "sig_repo_cache_damaged_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

@@ -1,11 +1,11 @@
 //! Blobs that are kept: fetched once, served to whoever may have them, and never a wrong byte.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::FileExt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use sig_repo::{oci::Digest, policy::Level};
+use sig_repo::{cache::Pace, oci::Digest, policy::Level};
 
 use crate::support::{
     key::Key,
@@ -93,6 +93,14 @@ impl Scene {
     fn file(&self) -> PathBuf {
         let encoded = self.blob.encoded();
         self.mirror.data_dir().join("cache/blobs/sha256").join(&encoded[..2]).join(encoded)
+    }
+
+    /// What a counter of the cache says.
+    async fn counted(&self, name: &str) -> u64 {
+        let metrics = self.mirror.get("/metrics", CRANE).await;
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("sig_repo_cache_{name} ")));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
     }
 
     /// The requests for the blob: method, and whether for a part.
@@ -280,6 +288,51 @@ async fn what_the_disk_has_altered_is_fetched_again() {
             tokio::time::timeout(Duration::from_secs(10), again).await.expect(how);
         }
     }
+}
+
+#[tokio::test]
+async fn a_bit_that_flips_on_the_disk_is_found_before_it_is_asked_for() {
+    let pace = Pace { pass: Duration::from_millis(20), max_bytes_per_second: 1 << 30 };
+    let scene = Scene::with(|setup| Setup { scrub: pace, ..setup }).await;
+    scene.is_kept().await;
+    // Neither the length nor a time says that anything has happened.
+    let modified = fs::metadata(scene.file()).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(scene.file()).unwrap();
+    file.write_all_at(&[scene.layer[350_000] ^ 0x10], 350_000).unwrap();
+    file.set_modified(modified).unwrap();
+    let removed = async {
+        while scene.file().exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), removed).await.unwrap();
+    scene.is_kept().await;
+    assert_eq!(scene.asked(REPOSITORY), ["GET", "GET"]);
+    assert_eq!(scene.counted("damaged_total").await, 1);
+}
+
+#[tokio::test]
+async fn what_the_cache_does_is_counted_and_names_nobody() {
+    let scene = Scene::new().await;
+    scene.is_kept().await;
+    while scene.counted("blobs").await == 0 {}
+    scene.is_whole().await;
+    assert_eq!(scene.ask(&[("range", "bytes=0-9")]).await.status, StatusCode::PARTIAL_CONTENT);
+    for (name, expected) in [
+        ("blobs", 1),
+        ("bytes", 700_001),
+        ("hits_total", 2),
+        ("misses_total", 1),
+        ("evictions_total", 0),
+        ("damaged_total", 0),
+        ("fetched_bytes_total", 700_001),
+        ("past_disk_total", 0),
+    ] {
+        assert_eq!(scene.counted(name).await, expected, "{name}");
+    }
+    let metrics = scene.mirror.get("/metrics", CRANE).await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(!text.contains(REPOSITORY) && !text.contains("v1\""), "{text}");
 }
 
 #[tokio::test]

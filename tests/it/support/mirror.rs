@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) level: Level,
     pub(crate) threshold: Threshold,
     pub(crate) cache: bool,
+    /// How fast it is read through for damage.
+    pub(crate) scrub: cache::Pace,
     pub(crate) ttl: Option<Duration>,
     pub(crate) auth: Option<(&'static str, &'static str)>,
     pub(crate) metadata_max_age: Duration,
@@ -73,6 +75,7 @@ impl Setup {
             level: Level::Audit,
             threshold: Threshold::ONE,
             cache: true,
+            scrub: cache::Pace::DEFAULT,
             ttl: Some(Duration::from_secs(7 * 24 * 3600)),
             auth: None,
             metadata_max_age: Duration::ZERO,
@@ -180,6 +183,7 @@ impl Mirror {
             trusted_proxies,
             registry_hosts,
             cache,
+            scrub,
             ..
         } = self.setup.clone();
         let mut upstreams = upstreams.into_iter();
@@ -191,7 +195,7 @@ impl Mirror {
                 limits: server::Limits { drain: Duration::from_secs(2), ..Default::default() },
             },
             store: store::Config::new(self.directory.path().to_owned()),
-            cache: cache.then(|| cache::Config::new(self.directory.path().join("cache"))),
+            cache: cache.then(|| cache::Config { scrub, ..cache::Config::new(self.directory.path().join("cache")) }),
             upstream: upstream::Config {
                 default: upstreams.next().unwrap(),
                 others: upstreams.collect(),

@@ -18,7 +18,7 @@ use crate::{
     access::{BasicAuth, NoRandomness},
     api::{self, Api},
     audit::Audit,
-    cache::{BlobCache, CacheError, Fetches, Scrubber},
+    cache::{BlobCache, Fetches, Scrubber},
     clock::Clock,
     config::{Config, MaxAge},
     oci::OwnNames,
@@ -36,6 +36,7 @@ pub use self::explain::{Explanation, Refused, explain, explain_from};
 pub use self::process::{ServeError, serve};
 use self::service::Service;
 pub use self::trusted_root::{FetchError, fetch_trusted_root, sigstore_root_files, sigstore_roots};
+pub use crate::cache::{CacheError, Checked, NotRight, verify_all as verify_cache};
 pub use crate::upstream::{TufRepository, TufRepositoryError};
 
 /// How often gathered audit events are written.

@@ -11,6 +11,7 @@ mod fill;
 mod index;
 mod reader;
 mod scrub;
+mod whole;
 
 use std::{
     collections::HashMap,
@@ -35,6 +36,7 @@ use crate::{clock::Clock, oci::Digest, telemetry::CacheCounters};
 pub use self::fill::{Source, SourceBody, SourceError};
 pub use self::reader::{BlobBody, CachedBlob, ComingBlob, ReadError};
 pub use self::scrub::{Pace, Scrubber};
+pub use self::whole::{Checked, NotRight, verify_all};
 
 /// Where the cache lies, and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]

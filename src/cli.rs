@@ -3,6 +3,7 @@
 //! Each command says on one line why it failed. What the commands do, the modules below do.
 
 mod archive;
+mod cache;
 mod check;
 mod clock;
 mod demo;
@@ -76,6 +77,8 @@ enum Command {
     Export(Box<export::Options>),
     /// List, add or revoke the signers that a server trusts
     Signers(signers::Options),
+    /// Verify the blobs that are kept
+    Cache(cache::Options),
     /// Renew the trusted root of sigstore that keyless signatures are verified with
     Trust(trust::Options),
     /// Find out from a client's side what its mirror setting lets through, and which setting closes it
@@ -111,6 +114,9 @@ pub fn run() -> ExitCode {
         }
         Command::Export(options) => export::run(&options),
         Command::Signers(options) => signers::run(&options),
+        Command::Cache(options) => {
+            return cache::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
         Command::Trust(options) => {
             return trust::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }

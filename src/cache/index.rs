@@ -188,6 +188,11 @@ impl Rows {
 }
 
 impl Entry {
+    /// One that nothing is known of but its name and length.
+    pub(super) fn found(digest: Digest, size: u64) -> Self {
+        Self::new(digest, size, Timestamp::UNIX_EPOCH, None)
+    }
+
     fn new(digest: Digest, size: u64, last_used: Timestamp, verified: Option<Stamp>) -> Self {
         Self {
             digest,

@@ -39,11 +39,11 @@ pub struct Scrubber {
 
 /// What there is to say of a file.
 #[derive(Debug, PartialEq, Eq)]
-enum Finding {
+pub(super) enum Finding {
     Right,
     Damaged(String),
     /// It is not there any more, or could not be looked at now.
-    Unknown,
+    Unknown(String),
 }
 
 /// A file that is being hashed.
@@ -132,7 +132,7 @@ impl Scrubber {
             let (_, total) = self.cache.inner.index.totals();
             tokio::time::sleep(self.pace.time_for((length as u64).max(LEAST_COUNTED), total)).await;
             if !self.cache.inner.index.holds(entry) {
-                return Finding::Unknown;
+                return Finding::Unknown("it has gone".to_owned());
             }
             if length == 0 {
                 return check.end(entry, &file, now).map_or_else(|error| Finding::of(&error), Finding::of_digest);
@@ -146,6 +146,14 @@ pub(super) fn verify(entry: &Entry, file: &File, now: SystemTime) -> io::Result<
     let mut check = Check::begin(entry, file)?;
     while check.step(file)? > 0 {}
     check.end(entry, file, now)
+}
+
+/// The same, with a word for it.
+pub(super) fn examine(entry: &Entry, file: &File, now: SystemTime) -> io::Result<Finding> {
+    match Check::begin(entry, file)?.other_size(entry) {
+        Some(damaged) => Ok(damaged),
+        None => verify(entry, file, now).map(Finding::of_digest),
+    }
 }
 
 impl Check {
@@ -183,11 +191,11 @@ impl Finding {
     }
 
     /// An error of the file is damage; one of the process says nothing of the file.
-    fn of(error: &io::Error) -> Self {
+    pub(super) fn of(error: &io::Error) -> Self {
         let why = format!("it cannot be read: {error}");
         match error.kind() {
-            ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::Other => Self::Unknown,
-            _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => Self::Unknown,
+            ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::Other => Self::Unknown(why),
+            _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => Self::Unknown(why),
             _ => Self::Damaged(why),
         }
     }

@@ -10,6 +10,7 @@ use sig_repo::{cache::Pace, oci::Digest, policy::Level};
 use crate::support::{
     key::Key,
     mirror::{Answer, CRANE, Mirror, Setup},
+    process::run,
     registry::{Fault, Image, Logged, Registry},
 };
 
@@ -309,6 +310,42 @@ async fn a_bit_that_flips_on_the_disk_is_found_before_it_is_asked_for() {
     scene.is_kept().await;
     assert_eq!(scene.asked(REPOSITORY), ["GET", "GET"]);
     assert_eq!(scene.counted("damaged_total").await, 1);
+}
+
+#[tokio::test]
+async fn verifying_all_at_once_finds_what_is_damaged_and_leaves_a_server_alone() {
+    let mut scene = Scene::new().await;
+    scene.is_kept().await;
+    let verify = |scene: &Scene, arguments: &[&str]| {
+        let data_dir = scene.mirror.data_dir();
+        let output =
+            run(&[["cache", "verify"].as_slice(), arguments].concat(), &[("DATA_DIR", data_dir.to_str().unwrap())]);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, error) = verify(&scene, &["--remove"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("in use by another process") && error.contains("stop it"), "{error}");
+    scene.mirror.stop().await;
+    assert_eq!(verify(&scene, &[]), (0, "1 blobs of 0 MiB read: 0 damaged\n".to_owned(), String::new()));
+    let file = fs::File::options().write(true).open(scene.file()).unwrap();
+    file.write_all_at(&[scene.layer[9] ^ 1], 9).unwrap();
+    let line = format!("{}  it has another digest", scene.blob);
+    let sum = "1 blobs of 0 MiB read: 1 damaged";
+    assert_eq!(verify(&scene, &[]), (1, format!("{line}\n{sum}\n"), String::new()));
+    file.set_len(10).unwrap();
+    let line = format!("{}  it has another digest, removed", scene.blob);
+    assert_eq!(verify(&scene, &["--remove"]), (1, format!("{line}\n{sum}, 1 of them removed\n"), String::new()));
+    assert!(!scene.file().exists());
+    assert_eq!(verify(&scene, &[]).0, 0);
+    let empty = tempfile::tempdir().unwrap();
+    let output = run(&["cache", "verify"], &[("DATA_DIR", empty.path().to_str().unwrap())]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no cache at"));
+    assert!(!empty.path().join("cache").exists());
+    let output = run(&["cache", "verify"], &[("CACHE_MAX_SIZE", "0")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("CACHE_MAX_SIZE is 0"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod archive;
 mod audit;
 mod body;
+mod cache;
 mod cursor;
 mod fields;
 mod gate;
@@ -43,6 +44,7 @@ use self::problem::{Problem, ProblemKind, quoted};
 
 pub use self::archive::{Archive, ArchivedSignature};
 pub use self::audit::EventList;
+pub use self::cache::{CacheRemoval, CacheState};
 pub use self::openapi::document as openapi_document;
 pub use self::problem::Problem as ApiProblem;
 pub use self::signatures::{NewSignature, SignatureList, SignatureRecord};
@@ -84,6 +86,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/signers/{id}", delete(signers::revoke))
         .route("/api/v1/archive", get(archive::list))
         .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/cache", get(cache::state).delete(cache::remove))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

@@ -14,7 +14,7 @@ mod scrub;
 mod whole;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::FileTimes,
     io,
     path::PathBuf,
@@ -22,6 +22,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -83,8 +84,31 @@ struct Inner {
     background: Background,
     reserve_bytes: u64,
     scrub: Pace,
+    since: Timestamp,
     clock: Clock,
     counters: CacheCounters,
+}
+
+/// What a cache holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    pub blobs: usize,
+    /// With the room that was set aside for what is on its way.
+    pub bytes: u64,
+    pub max_bytes: u64,
+    /// Fetches under way.
+    pub in_flight: usize,
+    /// The start that its counters begin at.
+    pub since: Timestamp,
+}
+
+/// What went because somebody wanted it to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub blobs: u64,
+    pub bytes: u64,
+    /// What stays because it is being read.
+    pub in_use: u64,
 }
 
 /// The fetches that were begun, for `app` to run.
@@ -126,6 +150,7 @@ impl BlobCache {
             background: Background { places: Semaphore::new(MAX_BACKGROUND), patience: config.patience },
             reserve_bytes: config.reserve_bytes,
             scrub: config.scrub,
+            since: clock.now(),
             clock,
             counters,
         };
@@ -138,6 +163,31 @@ impl BlobCache {
         tracing::info!(blobs, bytes, "the cache holds {blobs} blobs, {} MiB", bytes >> 20);
         let fetches = Fetches { jobs: waiting, cache: Arc::downgrade(&cache.inner) };
         Ok((cache, fetches))
+    }
+
+    pub fn totals(&self) -> Totals {
+        let (blobs, bytes) = self.inner.index.totals();
+        let in_flight = self.inner.fills.lock().len();
+        Totals { blobs, bytes, max_bytes: self.inner.index.max_bytes(), in_flight, since: self.inner.since }
+    }
+
+    pub fn counters(&self) -> &CacheCounters {
+        &self.inner.counters
+    }
+
+    /// Keeps these blobs no longer, or none of all, but those that somebody is reading.
+    pub async fn remove(&self, wanted: Option<HashSet<Digest>>) -> Removed {
+        let cache = self.clone();
+        let removing = tokio::task::spawn_blocking(move || {
+            let is_wanted = |digest: &Digest| wanted.as_ref().is_none_or(|wanted| wanted.contains(digest));
+            let (gone, removed) = cache.inner.index.remove_unused(is_wanted);
+            cache.remove_files(&gone);
+            removed
+        });
+        removing.await.unwrap_or_else(|panic| {
+            tracing::error!("removing blobs from the cache: {panic}");
+            Removed::default()
+        })
     }
 
     /// What reads through it, for damage that no reader has met.

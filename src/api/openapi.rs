@@ -8,7 +8,7 @@ use utoipa::{
 };
 
 use super::{
-    archive, audit,
+    archive, audit, cache,
     problem::{Problem, ProblemKind},
     signatures, signers, tags,
 };
@@ -38,6 +38,8 @@ pub fn document() -> Result<String, serde_json::Error> {
         signers::add,
         signers::revoke,
         audit::list,
+        cache::state,
+        cache::remove,
         serve,
     ),
     // Without authentication, or with it.

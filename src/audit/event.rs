@@ -53,6 +53,8 @@ pub enum Action {
     SignerRevoked,
     /// Records of internal images were read.
     InternalQueried,
+    /// Blobs are kept no longer because somebody said so: those of an image, or all.
+    CacheRemoved,
 }
 
 /// Who did it, as far as we know.
@@ -138,6 +140,7 @@ impl Action {
             Self::SignerAdded => "signer-added",
             Self::SignerRevoked => "signer-revoked",
             Self::InternalQueried => "internal-queried",
+            Self::CacheRemoved => "cache-removed",
         }
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
+    Removed,
     chunks::Shared,
     directory::{Kept, Stamp},
 };
@@ -67,6 +68,10 @@ impl Index {
         Self { max_bytes, rows: Mutex::new(rows), counters }
     }
 
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// How many blobs there are, and how much room is taken.
     pub(super) fn totals(&self) -> (usize, u64) {
         let rows = self.rows.lock();
@@ -115,6 +120,28 @@ impl Index {
             rows.bytes -= old.size;
         }
         rows.tell(&self.counters);
+    }
+
+    /// Takes out what is wanted to go and nobody is reading.
+    pub(super) fn remove_unused(&self, is_wanted: impl Fn(&Digest) -> bool) -> (Evicted, Removed) {
+        let mut rows = self.rows.lock();
+        let (mut gone, mut removed) = (Vec::new(), Removed::default());
+        rows.entries.retain(|digest, entry| {
+            if !is_wanted(digest) {
+                return true;
+            }
+            if entry.is_in_use() {
+                removed.in_use += 1;
+                return true;
+            }
+            removed.blobs += 1;
+            removed.bytes += entry.size;
+            gone.push(*digest);
+            false
+        });
+        rows.bytes -= removed.bytes;
+        rows.tell(&self.counters);
+        (Evicted(gone), removed)
     }
 
     /// Takes out this very entry, if it is still the one.
@@ -301,6 +328,15 @@ mod tests {
         drop(reading);
         assert!(index.make_room(2000, now()).is_some());
         assert!(index.make_room(2001, now()).is_none());
+    }
+
+    #[test]
+    fn what_is_wanted_to_go_goes_unless_it_is_read() {
+        let index = index(9000, &[(1, 1000, 1), (2, 2000, 2), (3, 4000, 3)]);
+        let _reading = index.take(&digest(2)).unwrap();
+        let (Evicted(gone), removed) = index.remove_unused(|wanted| *wanted != digest(3));
+        assert_eq!((gone, removed), (vec![digest(1)], Removed { blobs: 1, bytes: 1000, in_use: 1 }));
+        assert_eq!((index.totals(), index.counters.evictions.get()), ((2, 6000), 0));
     }
 
     #[test]

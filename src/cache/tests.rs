@@ -443,6 +443,23 @@ async fn reading_through_goes_on_where_the_process_before_was() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_to_go_goes_and_nothing_from_under_a_reader() {
+    let scene = Scene::new();
+    let [read_now, unread, other] = [51, 52, 53].map(|seed| blob(seed, 800_000));
+    for blob in [&read_now, &unread, &other] {
+        scene.keep(blob).await;
+    }
+    let body = scene.cache.cached(&Digest::sha256(&read_now)).await.unwrap().body(0..800_000).await.unwrap();
+    let wanted = [&read_now, &unread].map(|blob| Digest::sha256(blob)).into();
+    assert_eq!(scene.cache.remove(Some(wanted)).await, Removed { blobs: 1, bytes: 800_000, in_use: 1 });
+    assert_eq!([&read_now, &unread, &other].map(|blob| scene.file_of(blob).exists()), [true, false, true]);
+    assert_eq!(read(body).await.unwrap(), read_now);
+    assert_eq!(scene.cache.remove(None).await, Removed { blobs: 2, bytes: 1_600_000, in_use: 0 });
+    assert_eq!((scene.cache.totals().blobs, scene.cache.totals().bytes), (0, 0));
+    scene.keep(&other).await;
+}
+
+#[tokio::test]
 async fn what_is_read_through_may_go_meanwhile() {
     let scene = Scene::of_size(1_000_000);
     let [old, new] = [49, 50].map(|seed| blob(seed, 900_000));

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -99,6 +99,49 @@ impl Store {
             }
             parents.sort_by(|(one, _), (other, _)| other.cmp(one));
             Ok(parents.into_iter().map(|(_, parent)| parent).collect())
+        })
+    }
+
+    /// The digests that a tag was seen to name in a repository, now or before.
+    pub fn tagged(&self, repository: &Repository, tag: &Tag) -> Result<Vec<Digest>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let prefix = repository_key(repository);
+            let mut digests = Vec::new();
+            for row in transaction.open_table(TAGS)?.range(prefix.as_bytes()..)? {
+                let row = row?;
+                let Some(rest) = row.0.value().strip_prefix(prefix.as_bytes()) else { break };
+                let (digest, name) = split_digest(rest).ok_or_else(|| StoreError::row("tags", "not a digest"))?;
+                if name == tag.as_str().as_bytes() {
+                    digests.push(digest);
+                }
+            }
+            Ok(digests)
+        })
+    }
+
+    /// Which of these a manifest names that is in another repository, or not `known`. Every row is looked at.
+    pub fn named_elsewhere(
+        &self,
+        repository: &Repository,
+        known: impl Fn(&Digest) -> bool,
+        children: &HashSet<Digest>,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        self.inner.memory.read(|transaction| {
+            let prefix = repository_key(repository);
+            let mut named = HashSet::new();
+            for row in transaction.open_table(PARENTS)?.range::<&[u8]>(..)? {
+                let row = row?;
+                let key = row.0.value();
+                let name = key.iter().position(|byte| *byte == 0).map_or(key.len(), |end| end + 1);
+                let (in_repository, digests) = (key[..name] == *prefix.as_bytes(), &key[name..]);
+                let (child, parent) = split_digest(digests)
+                    .and_then(|(child, parent)| Some((child, split_digest(parent)?.0)))
+                    .ok_or_else(|| StoreError::row("parents", "not two digests"))?;
+                if children.contains(&child) && !(in_repository && known(&parent)) {
+                    named.insert(child);
+                }
+            }
+            Ok(named)
         })
     }
 

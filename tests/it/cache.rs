@@ -5,9 +5,11 @@ use std::{fs, os::unix::fs::FileExt, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
+use serde_json::json;
 use sig_repo::{cache::Pace, oci::Digest, policy::Level};
 
 use crate::support::{
+    api::ADMIN,
     key::Key,
     mirror::{Answer, CRANE, Mirror, Setup},
     process::run,
@@ -91,8 +93,18 @@ impl Scene {
         self.mirror.send(Method::GET, &self.path(REPOSITORY), headers, Bytes::new()).await
     }
 
+    /// Asks for what is kept, or that it goes, as the account that may.
+    async fn admin(&self, method: Method, query: &str) -> Answer {
+        let path = format!("/api/v1/cache{query}");
+        self.mirror.send(method, &path, &[("authorization", ADMIN)], Bytes::new()).await
+    }
+
     fn file(&self) -> PathBuf {
-        let encoded = self.blob.encoded();
+        self.file_of(&self.blob)
+    }
+
+    fn file_of(&self, blob: &Digest) -> PathBuf {
+        let encoded = blob.encoded();
         self.mirror.data_dir().join("cache/blobs/sha256").join(&encoded[..2]).join(encoded)
     }
 
@@ -370,6 +382,101 @@ async fn what_the_cache_does_is_counted_and_names_nobody() {
     let metrics = scene.mirror.get("/metrics", CRANE).await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(!text.contains(REPOSITORY) && !text.contains("v1\""), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_told_and_goes_when_an_admin_says_so() {
+    let scene = Scene::with(|setup| Setup { auth: Some(("admin", "secure-pass")), ..setup }).await;
+    scene.is_kept().await;
+    while scene.counted("blobs").await == 0 {}
+    scene.is_whole().await;
+    assert_eq!(
+        scene.admin(Method::GET, "").await.json(),
+        json!({
+            "limit_bytes": 20u64 << 30, "bytes": 700_001, "blobs": 1, "in_flight": 0, "hits": 1, "misses": 1, "evictions": 0,
+            "damaged": 0, "fetched_bytes": 700_001, "past_disk": 0, "since": "2026-11-22T12:00:00Z",
+        })
+    );
+    // Who is not signed in neither sees nor does anything.
+    for method in [Method::GET, Method::DELETE] {
+        let answer = scene.mirror.send(method, "/api/v1/cache", &[], Bytes::new()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    assert!(scene.file().exists());
+    let removal = scene.admin(Method::DELETE, "").await;
+    assert_eq!(removal.json(), json!({"blobs": 1, "bytes": 700_001, "in_use": 0, "shared": 0}));
+    assert!(!scene.file().exists());
+    assert_eq!(scene.admin(Method::GET, "").await.json()["bytes"], 0);
+    scene.is_kept().await;
+    assert_eq!(scene.asked(REPOSITORY), ["GET", "GET"]);
+    let audit = scene.mirror.send(Method::GET, "/api/v1/audit", &[("authorization", ADMIN)], Bytes::new()).await.json();
+    let removals = audit["events"].as_array().unwrap().iter().filter(|event| event["action"] == "cache-removed");
+    assert_eq!(removals.map(|event| &event["account"]).collect::<Vec<_>>(), ["admin"]);
+}
+
+#[tokio::test]
+async fn without_accounts_nobody_removes_what_is_kept() {
+    let scene = Scene::new().await;
+    scene.is_kept().await;
+    for query in ["", "?repository=team/app&reference=v1"] {
+        let answer = scene.mirror.send(Method::DELETE, &format!("/api/v1/cache{query}"), &[], Bytes::new()).await;
+        assert_eq!(
+            (answer.status, answer.json()["type"].as_str()),
+            (StatusCode::FORBIDDEN, Some("urn:sig-repo:problem:auth-required"))
+        );
+    }
+    assert!(scene.file().exists());
+    assert_eq!(scene.mirror.get("/api/v1/cache", CRANE).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn of_an_image_go_the_blobs_that_no_other_image_names() {
+    let scene = Scene::with(|setup| Setup { auth: Some(("admin", "secure-pass")), ..setup }).await;
+    scene.is_kept().await;
+    // An index of two platforms: one is of v3 too, the other shares its first layer with v1.
+    let (own, of_both) = (b"a layer of its own".as_slice(), b"a layer of v2 and v3".as_slice());
+    let alone = scene.registry.push_image(REPOSITORY, None, &[&scene.layer, own]);
+    let common = scene.registry.push_image(REPOSITORY, Some("common"), &[of_both]);
+    let v2 = scene.registry.push_index(REPOSITORY, Some("v2"), &[&alone, &common]);
+    scene.registry.push_index(REPOSITORY, Some("v3"), &[&common]);
+    let manifests =
+        ["v2", "v3"].map(str::to_owned).into_iter().chain([&alone, &common].map(|image| image.digest.to_string()));
+    for reference in manifests {
+        let answer = scene.mirror.get(&format!("/v2/{REPOSITORY}/manifests/{reference}"), CRANE).await;
+        assert_eq!(answer.status, StatusCode::OK, "{reference}: {answer:?}");
+    }
+    for blob in [Digest::sha256(own), Digest::sha256(of_both)] {
+        let answer = scene.mirror.get(&format!("/v2/{REPOSITORY}/blobs/{blob}"), CRANE).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    while scene.counted("blobs").await < 3 {}
+    let removal = scene.admin(Method::DELETE, "?repository=team/app&reference=v2").await;
+    // Shared: the first layer, and configuration and layer of the platform of v3.
+    assert_eq!(removal.json(), json!({"blobs": 1, "bytes": own.len(), "in_use": 0, "shared": 3}));
+    let kept = |bytes| scene.file_of(&Digest::sha256(bytes)).exists();
+    assert_eq!([kept(own), kept(of_both), scene.file().exists()], [false, true, true]);
+    // Nothing else than bytes is forgotten: the same gate opens to the same manifest.
+    let answer = scene.mirror.get(&format!("/v2/{REPOSITORY}/blobs/{}", Digest::sha256(own)), CRANE).await;
+    assert!(answer.status == StatusCode::OK && answer.body == own, "{answer:?}");
+    while scene.counted("blobs").await < 3 {}
+    // By digest and under the registry's name, too: v1's layer belongs to v2 as well.
+    let v1 = scene.admin(Method::DELETE, "?repository=docker.io/team/app&reference=v1").await;
+    assert_eq!((v1.json()["blobs"].as_u64(), v1.json()["shared"].as_u64()), (Some(0), Some(1)));
+    let by_digest = scene.admin(Method::DELETE, &format!("?repository=team/app&reference={}", v2.digest)).await;
+    assert_eq!(by_digest.json()["blobs"], 1);
+    for (query, status, kind) in [
+        ("?repository=team/app&reference=v9", StatusCode::NOT_FOUND, "not-found"),
+        ("?repository=other/app&reference=v1", StatusCode::NOT_FOUND, "not-found"),
+        ("?repository=team/app", StatusCode::BAD_REQUEST, "invalid-parameter"),
+        ("?reference=v1", StatusCode::BAD_REQUEST, "invalid-parameter"),
+        ("?repository=Team/app&reference=v1", StatusCode::BAD_REQUEST, "invalid-parameter"),
+        ("?repository=team/app&reference=sha256:1", StatusCode::BAD_REQUEST, "invalid-parameter"),
+        ("?image=team/app:v1", StatusCode::BAD_REQUEST, "invalid-parameter"),
+    ] {
+        let answer = scene.admin(Method::DELETE, query).await;
+        let expected = format!("urn:sig-repo:problem:{kind}");
+        assert_eq!((answer.status, answer.json()["type"].as_str()), (status, Some(expected.as_str())), "{query}");
+    }
 }
 
 #[tokio::test]

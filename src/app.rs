@@ -28,7 +28,7 @@ use crate::{
     server::{Health, Layers, Listener, ListenerError, Readiness},
     store::{Store, StoreError, StoreWriter},
     telemetry::{Drain, Metrics},
-    upstream::{self, RevocationServices, UpstreamSetupError, Upstreams},
+    upstream::{self, Proxies, RevocationServices, UpstreamSetupError, Upstreams},
 };
 
 pub use self::client::{TagsAnswer, Upstream, UpstreamConfig, UpstreamError, client_of};
@@ -102,6 +102,7 @@ async fn start_trusting(config: Config, files: TrustFiles, clock: Clock) -> Resu
         tracing::warn!("{warning}");
     }
     say_what_is_open(&config);
+    say_what_the_way_out_is(&config.upstream.proxies);
     let (metrics, drain) = (Metrics::new(), Drain::new());
     let Parts { store, writers, trusted, judge, audit, puller, searches, fetches, scrubber } =
         Parts::build(&config, Store::open(&config.store, clock.clone())?, files, &metrics, clock.clone())?;
@@ -175,7 +176,8 @@ impl Parts {
             .map_err(StartError::Thread)?;
         let trusted = Arc::new(Trusted::new(files, config.sigstore, own_names(config), store.clone(), clock.clone())?);
         let upstreams = Arc::new(Upstreams::new(config.upstream.clone(), clock.clone(), counting(metrics))?);
-        let services = RevocationServices::new(&config.revocation_hosts, clock.clone());
+        let services =
+            RevocationServices::new(&config.revocation_hosts, config.upstream.proxies.clone(), clock.clone());
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics.clone()));
         let cache =
@@ -341,6 +343,14 @@ fn health(metrics: &Metrics, drain: &Drain, store: &Store, trusted: &Arc<Trusted
 fn counting(metrics: &Metrics) -> upstream::OnCall {
     let metrics = metrics.clone();
     Arc::new(move |operation, outcome| metrics.upstream_call(operation, outcome))
+}
+
+fn say_what_the_way_out_is(proxies: &Proxies) {
+    for (scheme, proxy) in [("https", &proxies.https), ("http", &proxies.http)] {
+        if let Some(proxy) = proxy {
+            tracing::info!(%proxy, "{scheme} is asked for through {proxy}, but for what NO_PROXY names");
+        }
+    }
 }
 
 fn say_what_is_open(config: &Config) {

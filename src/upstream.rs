@@ -19,12 +19,14 @@ mod flights;
 #[doc(hidden)]
 pub mod fuzzing;
 mod presets;
+mod proxies;
 mod redirects;
 mod revocation;
 mod tls;
 mod tokens;
 mod transport;
 mod tuf;
+mod tunnel;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -48,7 +50,8 @@ use crate::{clock::Clock, oci::RegistryName};
 pub use self::answers::{BlobAnswer, FetchedManifest, ReferrersAnswer, TagsAnswer};
 pub use self::body::UpstreamBody;
 pub use self::client::Upstream;
-pub use self::error::{Phase, RealmRefusal, RedirectRefusal, UpstreamError};
+pub use self::error::{Phase, ProxyRefusal, RealmRefusal, RedirectRefusal, UpstreamError};
+pub use self::proxies::{NoProxy, NoSuchProxy, Proxies, Proxy};
 pub use self::revocation::RevocationServices;
 pub use self::tuf::{TufRepository, TufRepositoryError};
 
@@ -59,6 +62,8 @@ pub struct Config {
     pub default: UpstreamConfig,
     /// Further upstreams; one with the name of a preset replaces it.
     pub others: Vec<UpstreamConfig>,
+    /// The way out of the network, for everything that is asked from here.
+    pub proxies: Proxies,
     pub limits: Limits,
 }
 
@@ -117,6 +122,15 @@ pub struct Upstreams {
     canonical: RegistryName,
 }
 
+/// What the upstreams have in common.
+struct Context {
+    roots: Roots,
+    proxies: Arc<Proxies>,
+    limits: Limits,
+    clock: Clock,
+    on_call: OnCall,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamSetupError {
     #[error("upstream {name}: the name stands twice")]
@@ -138,7 +152,13 @@ pub enum UpstreamSetupError {
 impl Upstreams {
     /// Reads the platform's certificates; connects to nothing.
     pub fn new(config: Config, clock: Clock, on_call: OnCall) -> Result<Self, UpstreamSetupError> {
-        let roots = Roots::of_platform();
+        let context = Context {
+            roots: Roots::of_platform(),
+            proxies: Arc::new(config.proxies),
+            limits: config.limits,
+            clock,
+            on_call,
+        };
         let canonical = config.default.name.clone();
         let mut by_name = HashMap::new();
         let mut by_host = HashMap::new();
@@ -149,7 +169,7 @@ impl Upstreams {
             {
                 return Err(UpstreamSetupError::DuplicateHost { name, host: host.clone() });
             }
-            let built = upstream.build(&roots, &config.limits, &clock, &on_call)?;
+            let built = upstream.build(&context)?;
             if by_name.insert(name.as_str().into(), Arc::new(built)).is_some() {
                 return Err(UpstreamSetupError::DuplicateName { name });
             }
@@ -157,7 +177,7 @@ impl Upstreams {
         for preset in presets::all() {
             if !by_name.contains_key(preset.name.as_str()) {
                 let name = preset.name.as_str().into();
-                by_name.insert(name, Arc::new(preset.build(&roots, &config.limits, &clock, &on_call)?));
+                by_name.insert(name, Arc::new(preset.build(&context)?));
             }
         }
         Ok(Self { by_name, by_host, canonical })
@@ -182,7 +202,12 @@ impl Upstreams {
 impl Default for Config {
     /// Docker Hub by its own name.
     fn default() -> Self {
-        Self { default: UpstreamConfig::docker_hub(), others: Vec::new(), limits: Limits::default() }
+        Self {
+            default: UpstreamConfig::docker_hub(),
+            others: Vec::new(),
+            proxies: Proxies::default(),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -212,13 +237,8 @@ impl UpstreamConfig {
         }
     }
 
-    fn build(
-        self,
-        roots: &Roots,
-        limits: &Limits,
-        clock: &Clock,
-        on_call: &OnCall,
-    ) -> Result<Upstream, UpstreamSetupError> {
+    fn build(self, context: &Context) -> Result<Upstream, UpstreamSetupError> {
+        let Context { roots, proxies, limits, clock, on_call } = context;
         let Self { name, remote, username, password, ca, realm, host: _, anonymous, configured } = self;
         let plain = remote.username().is_empty() && remote.password().is_none();
         let bare = remote.query().is_none() && remote.fragment().is_none();
@@ -245,7 +265,7 @@ impl UpstreamConfig {
             true => BTreeSet::from_iter(realms.realm.as_ref().and_then(Endpoint::of).into_iter().chain([own])),
             false => BTreeSet::new(),
         };
-        let transport = Arc::new(Transport::new(name.clone(), tls, own, limits.clone()));
+        let transport = Arc::new(Transport::new(name.clone(), tls, own, Arc::clone(proxies), limits.clone()));
         let tokens = Tokens::new(Arc::clone(&transport), credentials, realms, clock.clone(), Arc::clone(on_call));
         let requests = Requests::new(name, remote, transport, tokens, clock.clone(), Arc::clone(on_call));
         Ok(Upstream::new(requests, anonymous == Anonymous::All))

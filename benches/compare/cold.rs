@@ -12,7 +12,7 @@ use sig_repo::{
     pull::{Ask, Asker, Judge, Puller, Settings, TrustFiles, Trusted},
     store::Store,
     telemetry::Metrics,
-    upstream::{RevocationServices, Upstreams},
+    upstream::{Proxies, RevocationServices, Upstreams},
 };
 
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) fn measure(session: &Session, mirror: &Mirror, images: &[Image]) -> a
         store.clone(),
         clock.clone(),
     )?);
-    let services = RevocationServices::new(&[], clock.clone());
+    let services = RevocationServices::new(&[], Proxies::default(), clock.clone());
     let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
     let settings = Settings {
         policy: TrustPolicy::built_in(config.policy_default, config.policy_threshold),

@@ -48,7 +48,7 @@ pub(super) fn compose(document: Document, environment: Environment) -> Result<Co
         registry_hosts: merged
             .parsed("http.registryHosts", REGISTRY_HOSTS, |text| text.parse().ok())?
             .unwrap_or_default(),
-        upstream: upstreams::compose(&merged, &document.upstreams)?,
+        upstream: upstreams::compose(&merged, &document.upstreams, &mut warnings)?,
         cache: cache(&merged, &data_dir)?,
         store: store::Config::new(data_dir),
         trust_dir,

@@ -19,6 +19,7 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let mut found = Self::default();
+        let mut seconds = Vec::new();
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
             let origin = Origin::Variable(name.clone());
@@ -29,7 +30,9 @@ impl Environment {
                 found.file = Some(value.into());
                 continue;
             }
-            let Some((setting, source)) = known(&name) else {
+            let second = SETTINGS.iter().find(|setting| setting.second_variable == Some(&name));
+            let Some((setting, source)) = second.map(|setting| (setting, Source::Value)).or_else(|| known(&name))
+            else {
                 found.warnings.extend(probably_meant(&name));
                 continue;
             };
@@ -42,10 +45,17 @@ impl Environment {
                 }
                 return Err(ConfigError::Empty { origin, expected: "a value, or no such variable" });
             }
+            if second.is_some() {
+                seconds.push((setting.path, Given { text, source, origin }));
+                continue;
+            }
             let second = origin.clone();
             if let Some(first) = found.settings.insert(setting.path, Given { text, source, origin }) {
                 return Err(ConfigError::Both { first: first.origin, second });
             }
+        }
+        for (path, given) in seconds {
+            found.settings.entry(path).or_insert(given);
         }
         found.warnings.sort();
         Ok(found)
@@ -97,7 +107,8 @@ mod tests {
             ("AUTH_PASSWORD_FIL", Some("AUTH_PASSWORD_FILE")),
             ("SIG_REPO_CONFGI", Some("SIG_REPO_CONFIG")),
             ("TRUSTED_PROXY", None),
-            ("HTTP_PROXY", None),
+            ("HTTPS_PROXI", Some("HTTPS_PROXY")),
+            ("ALL_PROXY", None),
             ("HTTP_PORT", None),
             ("AUTH_SERVICE_HOST", None),
             ("REGISTRY_HTTP_ADDR", None),

@@ -7,6 +7,8 @@ pub(super) struct Setting {
     /// Its place in the file, as it is documented; keys are compared without case.
     pub(super) path: &'static str,
     pub(super) variable: Option<&'static str>,
+    /// Another spelling of the variable, which counts where the first is not set.
+    pub(super) second_variable: Option<&'static str>,
     pub(super) kind: Kind,
     /// Whether an empty variable means that it is not set, as `NAME=${NAME}` in a Compose file makes it.
     /// Not so where being unset opens something that somebody may have meant to close.
@@ -34,11 +36,22 @@ pub(super) enum ActedOn {
 
 impl Setting {
     const fn new(path: &'static str, variable: &'static str) -> Self {
-        Self { path, variable: Some(variable), kind: Kind::Text, empty_is_unset: true, acted_on: ActedOn::Yes }
+        Self {
+            path,
+            variable: Some(variable),
+            second_variable: None,
+            kind: Kind::Text,
+            empty_is_unset: true,
+            acted_on: ActedOn::Yes,
+        }
     }
 
     const fn in_file_only(path: &'static str) -> Self {
         Self { variable: None, ..Self::new(path, "") }
+    }
+
+    const fn or(self, second_variable: &'static str) -> Self {
+        Self { second_variable: Some(second_variable), ..self }
     }
 
     const fn secret(self) -> Self {
@@ -101,6 +114,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::in_file_only("proxy.canonical"),
     Setting::new("proxy.contentMaxAge", "CONTENT_MAX_AGE"),
     Setting::new("proxy.metadataMaxAge", "METADATA_MAX_AGE"),
+    Setting::new("outbound.httpsProxy", "HTTPS_PROXY").or("https_proxy").secret(),
+    Setting::new("outbound.httpProxy", "HTTP_PROXY").or("http_proxy").secret(),
+    Setting::new("outbound.noProxy", "NO_PROXY").or("no_proxy").list(),
     Setting::new("cache.maxSize", "CACHE_MAX_SIZE"),
     Setting::new("policy.default", "POLICY_DEFAULT").never_empty(),
     Setting::new("policy.threshold", "POLICY_THRESHOLD").never_empty(),

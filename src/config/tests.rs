@@ -3,7 +3,10 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::{policy::Level, upstream::Anonymous};
+use crate::{
+    policy::Level,
+    upstream::{Anonymous, Proxies, Proxy},
+};
 
 /// Loads a file with this text, if any, under these variables.
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -139,6 +142,39 @@ fn an_empty_variable_is_unset_only_where_that_opens_nothing() {
         error("policy:\n  default: ''", &[]),
         "sig-repo.yaml:2: policy.default is empty: expected a value, or no such key"
     );
+}
+
+#[test]
+fn the_way_out_is_what_all_programs_of_the_machine_are_told() {
+    let shown = |config: &Config| {
+        let Proxies { http, https, without: _ } = &config.upstream.proxies;
+        [http, https].map(|proxy| proxy.as_ref().map(Proxy::to_string))
+    };
+    let own = |name: &str| Some(format!("http://{name}.example:3128/"));
+    let (upper, lower) = ("http://team:hunter2@upper.example:3128", "http://lower.example:3128");
+    for (variables, expected) in [
+        (&[][..], [None, None]),
+        (&[("HTTPS_PROXY", upper)], [None, own("upper")]),
+        (&[("http_proxy", "lower.example:3128"), ("https_proxy", lower)], [own("lower"), own("lower")]),
+        (&[("HTTPS_PROXY", upper), ("https_proxy", lower)], [None, own("upper")]),
+        (&[("https_proxy", lower), ("HTTPS_PROXY", "")], [None, own("lower")]),
+        (&[("ALL_PROXY", upper)], [None, None]),
+    ] {
+        let config = load("", variables).unwrap();
+        assert_eq!(shown(&config), expected, "{variables:?}");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+    let text = "outbound: {httpsProxy: \"http://file.example:3128\", noProxy: [10.0.0.0/8, .example, 192.168.*]}";
+    let config = load(text, &[("http_proxy", lower)]).unwrap();
+    assert_eq!(shown(&config), [own("lower"), own("file")]);
+    let expected = "sig-repo.yaml:1: outbound.noProxy: 192.168.* stands for no host: expected names, domains such as";
+    assert!(config.warnings.len() == 1 && config.warnings[0].contains(expected), "{:?}", config.warnings);
+    assert_eq!(shown(&load(text, &[("HTTPS_PROXY", upper)]).unwrap()), [None, own("upper")]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy");
+    fs::write(&file, format!("{upper}\n")).unwrap();
+    let config = load("", &[("HTTPS_PROXY_FILE", file.to_str().unwrap())]).unwrap();
+    assert_eq!(shown(&config), [None, own("upper")]);
 }
 
 #[test]

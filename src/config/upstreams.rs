@@ -2,23 +2,27 @@
 
 use std::fs;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
     compose::{missing, not_empty},
     document::Entry,
-    error::{ConfigError, Shown},
+    error::{ConfigError, Shown, escaped},
     given::Given,
     merged::Merged,
     setting::{Setting, UPSTREAM_KEYS},
 };
 use crate::{
     oci::RegistryName,
-    upstream::{self, Anonymous, UpstreamConfig},
+    upstream::{self, Anonymous, NoProxy, Proxies, UpstreamConfig},
 };
 
-pub(super) fn compose(merged: &Merged, entries: &[Entry]) -> Result<upstream::Config, ConfigError> {
+pub(super) fn compose(
+    merged: &Merged,
+    entries: &[Entry],
+    warnings: &mut Vec<String>,
+) -> Result<upstream::Config, ConfigError> {
     let default = default(merged)?;
     let mut others: Vec<UpstreamConfig> = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -29,7 +33,29 @@ pub(super) fn compose(merged: &Merged, entries: &[Entry]) -> Result<upstream::Co
         }
         others.push(upstream);
     }
-    Ok(upstream::Config { default, others, limits: upstream::Limits::default() })
+    let proxies = proxies(merged, warnings)?;
+    Ok(upstream::Config { default, others, proxies, limits: upstream::Limits::default() })
+}
+
+fn proxies(merged: &Merged, warnings: &mut Vec<String>) -> Result<Proxies, ConfigError> {
+    let proxy = |path| {
+        let Some(set) = merged.find(path) else { return Ok(None) };
+        let url = set.given.secret()?;
+        let parsed = url.expose_secret().parse().map_err(|_| set.given.unusable(set.setting, PROXY));
+        parsed.map(Some)
+    };
+    let mut without = NoProxy::default();
+    if let Some(list) = merged.find("outbound.noProxy") {
+        let meaningless;
+        (without, meaningless) = NoProxy::parse(&list.given.text);
+        // Other programs may read the variable, too, and know more than we do.
+        warnings.extend(
+            meaningless.iter().map(|entry| {
+                format!("{}: {} stands for no host: expected {NO_PROXY}", list.given.origin, escaped(entry))
+            }),
+        );
+    }
+    Ok(Proxies { http: proxy("outbound.httpProxy")?, https: proxy("outbound.httpsProxy")?, without })
 }
 
 fn default(merged: &Merged) -> Result<UpstreamConfig, ConfigError> {
@@ -137,4 +163,7 @@ fn anonymous(text: &str) -> Option<Anonymous> {
 
 const REMOTE_URL: &str = "an http:// or https:// URL with a host, and no user, query or fragment in it";
 const REGISTRY_NAME: &str = "the name of a registry, such as ghcr.io or registry.example:5000";
+const PROXY: &str =
+    "a proxy such as http://proxy.example:3128, with user:password@ before the host where it asks for them";
+const NO_PROXY: &str = "names, domains such as .example.com, addresses, networks such as 10.0.0.0/8, or *";
 const ANONYMOUS: &str = "probe or all";

@@ -66,6 +66,7 @@ fn is_unreachable(error: &UpstreamError) -> bool {
         UpstreamError::Connect
             | UpstreamError::Dns
             | UpstreamError::Tls
+            | UpstreamError::Proxy { .. }
             | UpstreamError::Timeout { phase: super::Phase::Connect }
     )
 }

@@ -1,9 +1,9 @@
 //! Connects, and looks at the address while doing so: a name checked earlier could by now mean
-//! another address.
+//! another address. Where a proxy connects in our place, what can be told of the host is looked at.
 
 use std::{
     collections::BTreeSet,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
@@ -29,7 +29,12 @@ use tokio::{
 use tower::Service;
 use url::Url;
 
-use super::addresses::Reach;
+use super::{
+    ProxyRefusal,
+    addresses::Reach,
+    proxies::{Proxies, Proxy},
+    tunnel::{self, NoTunnel},
+};
 
 /// A host and a port, as a URL says them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,23 +43,34 @@ pub(super) struct Endpoint {
     port: u16,
 }
 
-/// The connector of one upstream: TCP to checked addresses, TLS over it for https.
+/// The connector of one upstream: TCP to checked addresses or to a proxy, TLS over it for https.
 #[derive(Clone)]
 pub(super) struct Connector {
-    https: HttpsConnector<Tcp>,
+    https: HttpsConnector<Way>,
     limit: Duration,
 }
 
+/// The way to a host, straight or through a proxy.
 #[derive(Clone)]
-pub(super) struct Tcp {
+struct Way {
     /// The endpoints that may have addresses which are not public.
     own: Arc<BTreeSet<Endpoint>>,
+    proxies: Arc<Proxies>,
+    tls: rustls::ClientConfig,
+}
+
+#[derive(Clone)]
+struct Tcp {
+    own: Arc<BTreeSet<Endpoint>>,
+    /// Whether requests name the host, as a proxy needs them that is to pass them on.
+    names_host: bool,
 }
 
 /// A connection that knows whether it has carried an answer before.
 pub(super) struct Tracked {
     io: TokioIo<TcpStream>,
     used: Used,
+    names_host: bool,
 }
 
 /// Found in the extensions of answers and of errors.
@@ -73,6 +89,8 @@ pub(super) enum ConnectError {
     Tcp(io::Error),
     #[error("the TLS handshake failed: {0}")]
     Tls(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Proxy(#[from] NoTunnel),
 }
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectError>> + Send>>;
@@ -83,21 +101,45 @@ impl Endpoint {
         Some(Self { host: bare(url.host_str()?).to_owned(), port: url.port_or_known_default()? })
     }
 
-    fn of_uri(uri: &Uri) -> Option<Self> {
+    pub(super) fn of_uri(uri: &Uri) -> Option<Self> {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         Some(Self { host: bare(uri.host()?).to_owned(), port })
+    }
+
+    /// A name, or an address without brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// As a request for a tunnel says it.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
 impl Connector {
-    pub(super) fn new(tls: rustls::ClientConfig, own: BTreeSet<Endpoint>, limit: Duration) -> Self {
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        Self { https: https.wrap_connector(Tcp { own: Arc::new(own) }), limit }
+    pub(super) fn new(
+        tls: rustls::ClientConfig,
+        own: BTreeSet<Endpoint>,
+        proxies: Arc<Proxies>,
+        limit: Duration,
+    ) -> Self {
+        let way = Way { own: Arc::new(own), proxies, tls: tls.clone() };
+        Self { https: tls_over(way, tls), limit }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Tracked>;
+    type Response = MaybeHttpsStream<MaybeHttpsStream<Tracked>>;
     type Error = ConnectError;
     type Future = Connecting<Self::Response>;
 
@@ -118,6 +160,52 @@ impl Service<Uri> for Connector {
     }
 }
 
+impl Service<Uri> for Way {
+    type Response = MaybeHttpsStream<Tracked>;
+    type Error = ConnectError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let endpoint = Endpoint::of_uri(&uri);
+        let proxy =
+            endpoint.as_ref().and_then(|endpoint| Some((endpoint, self.proxies.of(uri.scheme_str(), endpoint)?)));
+        let Some((endpoint, proxy)) = proxy else {
+            let connecting = Tcp { own: Arc::clone(&self.own), names_host: false }.call(uri);
+            return Box::pin(async { connecting.await.map(MaybeHttpsStream::Http) });
+        };
+        let (endpoint, proxy, tls) = (endpoint.clone(), proxy.clone(), self.tls.clone());
+        let (own, is_tunnel) = (self.own.contains(&endpoint), uri.scheme_str() == Some("https"));
+        Box::pin(async move {
+            check_from_afar(&endpoint, own).await?;
+            let connection = to_proxy(&proxy, tls, !is_tunnel).await?;
+            match is_tunnel {
+                true => Ok(tunnel::open(connection, &endpoint.to_string(), proxy.authorization.as_ref()).await?),
+                false => Ok(connection),
+            }
+        })
+    }
+}
+
+/// The proxy's own address is what the operator says it is.
+async fn to_proxy(
+    proxy: &Proxy,
+    tls: rustls::ClientConfig,
+    names_host: bool,
+) -> Result<MaybeHttpsStream<Tracked>, ConnectError> {
+    let own = Arc::new(BTreeSet::from([proxy.endpoint.clone()]));
+    let connected = tls_over(Tcp { own, names_host }, tls).call(proxy.uri.clone()).await;
+    let unreachable = |error| NoTunnel { reason: ProxyRefusal::Unreachable, source: Some(error) };
+    connected.map_err(|error| unreachable(error).into())
+}
+
+fn tls_over<T>(below: T, tls: rustls::ClientConfig) -> HttpsConnector<T> {
+    HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(below)
+}
+
 impl Service<Uri> for Tcp {
     type Response = Tracked;
     type Error = ConnectError;
@@ -130,12 +218,13 @@ impl Service<Uri> for Tcp {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let endpoint = Endpoint::of_uri(&uri);
         let own = endpoint.as_ref().is_some_and(|endpoint| self.own.contains(endpoint));
+        let names_host = self.names_host;
         Box::pin(async move {
             let no_host = || ConnectError::Resolve(io::ErrorKind::InvalidInput.into());
             let addresses = allowed(resolve(&endpoint.ok_or_else(no_host)?).await?, own)?;
             let stream = first_of(addresses).await.map_err(ConnectError::Tcp)?;
             stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
-            Ok(Tracked { io: TokioIo::new(stream), used: Used::default() })
+            Ok(Tracked { io: TokioIo::new(stream), used: Used::default(), names_host })
         })
     }
 }
@@ -146,6 +235,36 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
     }
     let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
     Ok(found.map_err(ConnectError::Resolve)?.collect())
+}
+
+/// What can be told of a host that a proxy is to look up: an address speaks for itself, and a name is looked
+/// up here too. Where nothing is known of it here, the proxy has the last word.
+async fn check_from_afar(endpoint: &Endpoint, own: bool) -> Result<(), ConnectError> {
+    let may = |address: IpAddr| match Reach::of(address) {
+        Reach::Public => true,
+        Reach::Private => own,
+        Reach::Metadata => false,
+    };
+    let is_allowed = match endpoint.host.parse::<IpAddr>() {
+        Ok(address) => may(address),
+        Err(_) if own => true,
+        Err(_) if is_local_name(&endpoint.host) => false,
+        Err(_) => match timeout(LOOK_UP, resolve(endpoint)).await {
+            Ok(Ok(found)) => found.iter().all(|address| may(address.ip())),
+            Ok(Err(_)) | Err(_) => true,
+        },
+    };
+    if is_allowed { Ok(()) } else { Err(ConnectError::PrivateAddress) }
+}
+
+/// Names that no public registry has: those without a dot, and below the domains that are set aside for
+/// networks of one's own (RFC 6761, 6762, 8375; `.internal` by ICANN).
+fn is_local_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    match host.rsplit_once('.') {
+        None => true,
+        Some((_, last)) => matches!(last, "localhost" | "local" | "internal") || host.ends_with(".home.arpa"),
+    }
 }
 
 /// The addresses that may be connected to, IPv6 and IPv4 in turns so that neither keeps the other
@@ -214,7 +333,7 @@ impl Used {
 
 impl Connection for Tracked {
     fn connected(&self) -> Connected {
-        self.io.connected().extra(self.used.clone())
+        self.io.connected().extra(self.used.clone()).proxy(self.names_host)
     }
 }
 
@@ -253,6 +372,8 @@ impl Write for Tracked {
 /// A name may have many addresses, and a hostile one any number.
 const MAX_ADDRESSES: usize = 8;
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// Networks whose way out is a proxy may have no names of what lies beyond it.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -272,6 +393,31 @@ mod tests {
         let metadata = allowed(addresses("169.254.169.254 fe80::1 ::ffff:169.254.169.254"), true);
         assert!(matches!(metadata, Err(ConnectError::PrivateAddress)));
         assert!(matches!(allowed(Vec::new(), true), Err(ConnectError::Resolve(_))));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_a_proxy_looks_up_is_checked_as_far_as_it_can_be() {
+        for (host, own, allowed) in [
+            ("http://8.8.8.8", false, true),
+            ("http://10.1.2.3", false, false),
+            ("http://10.1.2.3", true, true),
+            ("http://[::1]:5000", false, false),
+            ("http://169.254.169.254", true, false),
+            ("http://[::ffff:169.254.169.254]", true, false),
+            ("http://localhost:5000", false, false),
+            ("http://registry:5000", false, false),
+            ("http://registry:5000", true, true),
+            ("http://metadata.google.internal", false, false),
+            ("http://printer.local.", false, false),
+            ("http://nas.home.arpa", false, false),
+            ("http://no-such-name.invalid", false, true),
+        ] {
+            let checked = check_from_afar(&Endpoint::of(&host.parse().unwrap()).unwrap(), own).await;
+            match allowed {
+                true => checked.unwrap(),
+                false => assert!(matches!(checked, Err(ConnectError::PrivateAddress)), "{host} {own}"),
+            }
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum UpstreamError {
     Dns,
     #[error("the upstream's certificate or its TLS is not accepted")]
     Tls,
+    #[error("the proxy before the upstream {reason}")]
+    Proxy { reason: ProxyRefusal },
     #[error("the upstream closed the connection before the end of its answer")]
     Reset,
     #[error("the upstream's {what} is larger than {limit} bytes")]
@@ -43,6 +45,15 @@ pub enum UpstreamError {
     Redirect { reason: RedirectRefusal },
     #[error("the upstream's token service is not accepted ({reason})")]
     Realm { reason: RealmRefusal },
+}
+
+/// Why a proxy is no way to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyRefusal {
+    Unreachable,
+    Credentials,
+    Status { status: u16 },
+    Malformed,
 }
 
 /// The part of an exchange that took too long.
@@ -82,6 +93,7 @@ impl UpstreamError {
             Self::Connect => "connect",
             Self::Dns => "dns",
             Self::Tls => "tls",
+            Self::Proxy { .. } => "proxy",
             Self::Reset => "reset",
             Self::TooLarge { .. } => "too-large",
             Self::Malformed { .. } => "malformed",
@@ -111,6 +123,7 @@ impl UpstreamError {
             | Self::Connect
             | Self::Dns
             | Self::Tls
+            | Self::Proxy { .. }
             | Self::Reset => true,
             Self::Status { status } => *status >= 500,
             Self::NotFound
@@ -139,6 +152,17 @@ impl UpstreamError {
             StatusCode::PAYMENT_REQUIRED => Self::QuotaExceeded,
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited { retry_after },
             other => Self::Status { status: other.as_u16() },
+        }
+    }
+}
+
+impl std::fmt::Display for ProxyRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("cannot be reached"),
+            Self::Credentials => f.write_str("does not take our credentials"),
+            Self::Status { status } => write!(f, "answered with status {status}"),
+            Self::Malformed => f.write_str("does not speak HTTP as a proxy does"),
         }
     }
 }

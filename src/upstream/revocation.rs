@@ -16,7 +16,7 @@ use quick_cache::sync::Cache;
 use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
-use super::{Limits, UpstreamError, body::collect, connector::Endpoint, tls::Roots, transport::Transport};
+use super::{Limits, Proxies, UpstreamError, body::collect, connector::Endpoint, tls::Roots, transport::Transport};
 use crate::{
     clock::Clock,
     oci::RegistryName,
@@ -55,13 +55,13 @@ enum Unanswered {
 
 impl RevocationServices {
     /// `own` are those that may have addresses which are not public.
-    pub fn new(own: &[Url], clock: Clock) -> Self {
+    pub fn new(own: &[Url], proxies: Proxies, clock: Clock) -> Self {
         let tls = Roots::of_platform().client_config(None).expect("the platform's certificates alone are a set");
         let own: BTreeSet<_> = own.iter().filter_map(Endpoint::of).collect();
         let name: RegistryName = "revocation".parse().expect("a host name");
         let limits = Limits { connect: CONNECT, head: HEAD, idle: HEAD, body: BODY, ..Limits::default() };
         Self {
-            transport: Transport::new(name, tls, own, limits),
+            transport: Transport::new(name, tls, own, Arc::new(proxies), limits),
             clock,
             answers: Cache::new(MAX_ANSWERS),
             places: Semaphore::new(MAX_AT_ONCE),

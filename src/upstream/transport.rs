@@ -1,9 +1,9 @@
 //! One request and the head of its answer, within a time limit, over pooled connections.
 
-use std::{collections::BTreeSet, error::Error, time::Duration};
+use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::PROXY_AUTHORIZATION};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -14,29 +14,37 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Limits, Phase, UpstreamError,
+    Limits, Phase, Proxies, ProxyRefusal, UpstreamError,
     body::error_of,
     connector::{ConnectError, Connector, Endpoint, Used},
+    proxies::Proxy,
 };
 use crate::oci::RegistryName;
 
 pub(super) struct Transport {
     client: Client<Connector, Empty<Bytes>>,
+    proxies: Arc<Proxies>,
     pub(super) limits: Limits,
     /// For the log only.
     name: RegistryName,
 }
 
 impl Transport {
-    pub(super) fn new(name: RegistryName, tls: rustls::ClientConfig, own: BTreeSet<Endpoint>, limits: Limits) -> Self {
+    pub(super) fn new(
+        name: RegistryName,
+        tls: rustls::ClientConfig,
+        own: BTreeSet<Endpoint>,
+        proxies: Arc<Proxies>,
+        limits: Limits,
+    ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_SIZE)
             .http1_max_buf_size(MAX_READ_BUFFER)
             .http1_max_headers(MAX_HEADERS)
-            .build(Connector::new(tls, own, limits.connect));
-        Self { client, limits, name }
+            .build(Connector::new(tls, own, Arc::clone(&proxies), limits.connect));
+        Self { client, proxies, limits, name }
     }
 
     /// Sends a request without a body. `headers` are all there are: nothing of a client's request
@@ -48,17 +56,27 @@ impl Transport {
         headers: &HeaderMap,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let uri: Uri = url.as_str().parse().map_err(|_| UpstreamError::Malformed { what: "url" })?;
+        let passed_on_by = self.passed_on_by(&uri);
+        let mut headers = headers.clone();
+        if let Some(authorization) = passed_on_by.and_then(|proxy| proxy.authorization.as_ref()) {
+            headers.insert(PROXY_AUTHORIZATION, HeaderValue::clone(authorization));
+        }
         let sending = async {
-            match self.send_once(method, &uri, headers).await {
+            match self.send_once(method, &uri, &headers).await {
                 // The upstream closed an idle connection while our request was on its way. Requests
                 // here change nothing, so it may be sent again, but only once.
                 Err(error) if was_used(&error) && reason(&error) == UpstreamError::Reset => {
-                    self.send_once(method, &uri, headers).await
+                    self.send_once(method, &uri, &headers).await
                 }
                 answer => answer,
             }
         };
         match timeout(self.limits.head, sending).await {
+            Ok(Ok(answer))
+                if passed_on_by.is_some() && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED =>
+            {
+                Err(UpstreamError::Proxy { reason: ProxyRefusal::Credentials })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let reason = reason(&error);
@@ -67,6 +85,12 @@ impl Transport {
             }
             Err(_) => Err(UpstreamError::Timeout { phase: Phase::Head }),
         }
+    }
+
+    /// The proxy that reads the request itself: there is no tunnel for what is not encrypted.
+    fn passed_on_by(&self, uri: &Uri) -> Option<&Proxy> {
+        let is_plain = uri.scheme_str() == Some("http");
+        is_plain.then(|| self.proxies.of(uri.scheme_str(), &Endpoint::of_uri(uri)?))?
     }
 
     async fn send_once(
@@ -105,6 +129,7 @@ fn reason(error: &legacy::Error) -> UpstreamError {
                 ConnectError::PrivateAddress => UpstreamError::PrivateAddress,
                 ConnectError::Tcp(_) => UpstreamError::Connect,
                 ConnectError::Tls(_) => UpstreamError::Tls,
+                ConnectError::Proxy(refusal) => UpstreamError::Proxy { reason: refusal.reason },
             };
         }
         if let Some(error) = error.downcast_ref::<hyper::Error>() {

@@ -4,15 +4,15 @@
 //! names may have any address but a cloud's metadata service; no redirect is followed, and no
 //! credentials are sent.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::USER_AGENT};
 use url::Url;
 
 use super::{
-    Limits, RedirectRefusal, UpstreamError, body::collect, connector::Endpoint, redirects::is_redirect, tls::Roots,
-    transport::Transport,
+    Limits, Proxies, RedirectRefusal, UpstreamError, body::collect, connector::Endpoint, redirects::is_redirect,
+    tls::Roots, transport::Transport,
 };
 use crate::oci::RegistryName;
 
@@ -32,7 +32,12 @@ pub enum TufRepositoryError {
 
 impl TufRepository {
     /// Reads the platform's certificates; connects to nothing. `of_operator`: its address may be a private one.
-    pub fn new(mut base: Url, of_operator: bool, ca: Option<&[u8]>) -> Result<Self, TufRepositoryError> {
+    pub fn new(
+        mut base: Url,
+        of_operator: bool,
+        ca: Option<&[u8]>,
+        proxies: Proxies,
+    ) -> Result<Self, TufRepositoryError> {
         let is_plain = base.username().is_empty() && base.password().is_none();
         let is_bare = base.query().is_none() && base.fragment().is_none();
         let endpoint = Endpoint::of(&base).filter(|_| is_plain && is_bare && matches!(base.scheme(), "http" | "https"));
@@ -44,7 +49,7 @@ impl TufRepository {
         let own: BTreeSet<_> = of_operator.then_some(endpoint).into_iter().collect();
         let name: RegistryName = "tuf-repository".parse().expect("a host name");
         let limits = Limits { connect: CONNECT, head: HEAD, idle: IDLE, body: BODY, ..Limits::default() };
-        Ok(Self { transport: Transport::new(name, tls, own, limits), base })
+        Ok(Self { transport: Transport::new(name, tls, own, Arc::new(proxies), limits), base })
     }
 
     /// The file of this path, or that there is none: where object stores keep a repository, what is not there

@@ -57,6 +57,14 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
             &[("PROXY_REMOTEURL", "https://user:hunter2@registry.example")],
             "PROXY_REMOTEURL=https://…@registry.example: expected an http:// or https:// URL with a host, and no user, query or fragment in it",
         ),
+        (
+            &[("https_proxy", "socks5://team:hunter2@proxy.example")],
+            "https_proxy (value not shown): expected a proxy such as http://proxy.example:3128, with user:password@ before the host where it asks for them",
+        ),
+        (
+            &[("HTTP_PROXY_FILE", "/nowhere")],
+            "HTTP_PROXY_FILE=/nowhere: expected a file that can be read: No such file or directory (os error 2)",
+        ),
         (&[("PROXY_PASSWORD", "hunter2")], "PROXY_USERNAME is required with PROXY_PASSWORD"),
         (&[("HTTP_TLS_KEY", "/nowhere")], "HTTP_TLS_CERTIFICATE is required with HTTP_TLS_KEY"),
         (

@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
 use crate::support::{
+    forward::ForwardProxy,
     mirror::{DOCKER, Mirror, Setup},
     registry::{Image, Registry},
 };
@@ -192,9 +193,16 @@ impl Service {
 
 /// A mirror that enforces everything, an image, and its signature submitted.
 async fn signed_image(notary: &Notary, hosts: Vec<Url>) -> (Mirror, Registry, serde_json::Value) {
+    signed_image_by(notary, |setup| setup.revocation_hosts(hosts)).await
+}
+
+async fn signed_image_by(
+    notary: &Notary,
+    changed: impl FnOnce(Setup) -> Setup,
+) -> (Mirror, Registry, serde_json::Value) {
     let registry = Registry::start().await;
     let image = registry.push_image(REPOSITORY, Some(TAG), &[b"layer"]);
-    let mirror = Setup::over(&registry).level(Level::Enforce).revocation_hosts(hosts).start().await;
+    let mirror = changed(Setup::over(&registry).level(Level::Enforce)).start().await;
     notary.write_files(&mirror.trust_dir());
     // The manifest is held once somebody has asked for it; size and media type are signed beside the digest.
     let unsigned = mirror.get(&path(), DOCKER).await;
@@ -228,6 +236,20 @@ async fn an_image_signed_with_notation_comes_by_notations_own_policy_and_the_lis
         assert_eq!(mirror.get(&path(), DOCKER).await.status, StatusCode::OK);
     }
     assert_eq!(service.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_list_is_fetched_through_the_proxy() {
+    let service = Service::start().await;
+    let at = service.url.socket_addrs(|| None).unwrap()[0];
+    let proxy = ForwardProxy::to(at).await;
+    let notary = Notary::new(&"http://lists.example/ca.crl".parse().unwrap());
+    service.holds(Some(notary.list(false)));
+    let (mirror, _registry, record) = signed_image_by(&notary, |setup| setup.proxies(proxy.proxies("", ""))).await;
+    assert_eq!(record["is_valid"], true, "{record}");
+    assert_eq!(mirror.get(&path(), DOCKER).await.status, StatusCode::OK);
+    // The registry is on this machine, and so no business of the proxy's.
+    assert_eq!(proxy.requests(), ["GET http://lists.example/ca.crl"]);
 }
 
 #[tokio::test]

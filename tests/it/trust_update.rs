@@ -12,6 +12,7 @@ use sig_repo::oci::Digest;
 use tempfile::TempDir;
 
 use crate::support::{
+    forward::ForwardProxy,
     process::{Server, command, run},
     tuf::{Answer, Signer, Site, Tuf, again, signed},
 };
@@ -123,6 +124,22 @@ fn a_trusted_root_is_put_in_force_and_what_changed_is_said() {
     assert_eq!(fs::read(desk.trust(FILE)).unwrap(), desk.tuf.target);
     fs::write(desk.trust("older.trusted_root.json"), PUBLIC).unwrap();
     assert_eq!(desk.json(&[]).1["beside"], json!(["older.trusted_root.json"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_goes_through_the_proxy() {
+    let desk = Desk::new();
+    let proxy = ForwardProxy::to(desk.tuf.site.addr()).await;
+    let beyond = |argument: String| argument.replace(&desk.tuf.site.url(), "http://tuf.example/tuf");
+    let arguments: Vec<_> = desk.arguments().into_iter().map(beyond).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let trust = desk.trust("").display().to_string();
+    let output = run(&arguments, &[("TRUST_DIR", &trust), ("http_proxy", &proxy.url(""))]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(desk.trust(FILE)).unwrap(), LAB);
+    let requests = proxy.requests();
+    assert!(requests.len() > 3, "{requests:?}");
+    assert!(requests.iter().all(|request| request.starts_with("GET http://tuf.example/tuf/")), "{requests:?}");
 }
 
 #[test]

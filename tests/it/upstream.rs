@@ -4,6 +4,7 @@ mod answers;
 mod blobs;
 mod faults;
 mod probe;
+mod proxies;
 mod redirects;
 mod setup;
 mod tokens;
@@ -31,12 +32,16 @@ impl Client {
     }
 
     fn limited(config: UpstreamConfig, limits: Limits) -> Self {
+        Self::with(Config { default: config, limits, ..Config::default() })
+    }
+
+    /// Of the default upstream.
+    fn with(config: Config) -> Self {
         let calls = Arc::<Mutex<Vec<_>>>::default();
         let reported = Arc::clone(&calls);
         let on_call: OnCall = Arc::new(move |operation, outcome| reported.lock().unwrap().push((operation, outcome)));
         let clock = Clock::manual("2024-05-20T10:30:00Z".parse().unwrap());
-        let name = config.name.clone();
-        let config = Config { default: config, limits, ..Config::default() };
+        let name = config.default.name.clone();
         let upstream = Upstreams::new(config, clock.clone(), on_call).unwrap().of(name.as_str()).unwrap();
         Self { upstream, calls, clock }
     }

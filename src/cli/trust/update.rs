@@ -65,7 +65,7 @@ impl Options {
             Some(path) => fs::read(path).with_context(|| format!("--root {}", path.display()))?,
             None => TufUpdate::PUBLIC_GOOD_ROOT.to_vec(),
         };
-        let repository = self.repository()?;
+        let repository = self.repository(config)?;
         let installed = Installed::open(&config.trust_dir, &self.name()?, !self.check)?;
         let before = self.before(config, &installed)?;
         let state = installed.state()?;
@@ -109,16 +109,19 @@ impl Options {
         }
     }
 
-    fn repository(&self) -> anyhow::Result<TufRepository> {
+    fn repository(&self, config: &Config) -> anyhow::Result<TufRepository> {
         let ca = self.ca.as_ref();
         let ca = ca.map(|path| fs::read(path).with_context(|| format!("--ca {}", path.display()))).transpose()?;
         let of_operator = self.url.as_str().trim_end_matches('/') != PUBLIC_GOOD;
-        TufRepository::new(self.url.clone(), of_operator, ca.as_deref()).map_err(|error| match (&error, &self.ca) {
-            (TufRepositoryError::Ca, Some(path)) => {
-                anyhow::Error::new(error).context(format!("--ca {}", path.display()))
+        let proxies = config.upstream.proxies.clone();
+        TufRepository::new(self.url.clone(), of_operator, ca.as_deref(), proxies).map_err(|error| {
+            match (&error, &self.ca) {
+                (TufRepositoryError::Ca, Some(path)) => {
+                    anyhow::Error::new(error).context(format!("--ca {}", path.display()))
+                }
+                // Not the URL itself: what is wrong with it may be a password.
+                _ => anyhow::Error::new(error).context("--url"),
             }
-            // Not the URL itself: what is wrong with it may be a password.
-            _ => anyhow::Error::new(error).context("--url"),
         })
     }
 

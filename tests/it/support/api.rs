@@ -18,7 +18,7 @@ use sig_repo::{
     store::{self, Store},
     telemetry::{Metrics, Peer},
     trust::Demands,
-    upstream::{self, RevocationServices, UpstreamConfig, Upstreams},
+    upstream::{self, Proxies, RevocationServices, UpstreamConfig, Upstreams},
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -86,7 +86,7 @@ impl Setup {
             .unwrap(),
         );
         let metrics = Metrics::default();
-        let services = RevocationServices::new(&[], clock.clone());
+        let services = RevocationServices::new(&[], Proxies::default(), clock.clone());
         let judge = Arc::new(Judge::new(store.clone(), trusted.clone(), services, clock.clone(), metrics.clone()));
         let audit = Arc::new(Audit::new(store.clone(), clock.clone(), metrics));
         // Nobody listens there: what is not held cannot be had.

@@ -17,7 +17,7 @@ use sig_repo::{
     server, store,
     telemetry::{LogLevel, TrustedProxies},
     trust::Demands,
-    upstream::{self, UpstreamConfig},
+    upstream::{self, Proxies, UpstreamConfig},
 };
 use tempfile::TempDir;
 use url::Url;
@@ -52,6 +52,7 @@ pub(crate) struct Setup {
     /// What is in the trust directory, by the names of the files.
     pub(crate) trusted: Vec<(String, String)>,
     pub(crate) revocation_hosts: Vec<Url>,
+    pub(crate) proxies: Proxies,
 }
 
 /// An answer, its reason phrase included.
@@ -84,11 +85,16 @@ impl Setup {
             registry_hosts: "",
             trusted: Vec::new(),
             revocation_hosts: Vec::new(),
+            proxies: Proxies::default(),
         }
     }
 
     pub(crate) fn revocation_hosts(self, revocation_hosts: Vec<Url>) -> Self {
         Self { revocation_hosts, ..self }
+    }
+
+    pub(crate) fn proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 
     pub(crate) fn level(self, level: Level) -> Self {
@@ -184,6 +190,7 @@ impl Mirror {
             registry_hosts,
             cache,
             scrub,
+            proxies,
             ..
         } = self.setup.clone();
         let mut upstreams = upstreams.into_iter();
@@ -199,6 +206,7 @@ impl Mirror {
             upstream: upstream::Config {
                 default: upstreams.next().unwrap(),
                 others: upstreams.collect(),
+                proxies,
                 limits: upstream::Limits {
                     connect: Duration::from_secs(2),
                     head: self.setup.head_limit,

@@ -62,9 +62,10 @@ impl Registry {
         Self::serve(Some(auth), None).await
     }
 
-    /// https under 127.0.0.1 and localhost, with a certificate authority of its own.
+    /// https under 127.0.0.1, localhost and registry.example, with a certificate authority of its own.
     pub(crate) async fn with_tls() -> Self {
-        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let names = ["127.0.0.1", "localhost", "registry.example"].map(str::to_owned);
+        let key = rcgen::generate_simple_self_signed(names).unwrap();
         let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)

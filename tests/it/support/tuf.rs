@@ -249,6 +249,10 @@ impl Site {
         format!("http://{}/tuf", self.addr)
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub(crate) fn put(&self, path: &str, bytes: Vec<u8>) {
         self.answer(path, Answer::File(bytes));
     }

@@ -396,6 +396,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_next_address_is_tried_when_one_fails_or_keeps_us_waiting() {
+        let refused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let good = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        // Nobody accepts here, and once the queue is full the system answers nothing more.
+        let mut waiting = Vec::new();
+        while let Ok(stream) = timeout(NEXT_ADDRESS_AFTER, TcpStream::connect(full.local_addr().unwrap())).await {
+            waiting.push(stream.unwrap());
+        }
+        let [full, good] = [&full, &good].map(|listener| listener.local_addr().unwrap());
+        for addresses in [vec![good], vec![refused, good], vec![full, good], vec![full, refused, full, good]] {
+            let connected = timeout(Duration::from_secs(10), first_of(addresses)).await.unwrap().unwrap();
+            assert_eq!(connected.peer_addr().unwrap(), good);
+        }
+        assert_eq!(first_of(vec![refused, refused]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
     async fn a_host_that_a_proxy_looks_up_is_checked_as_far_as_it_can_be() {
         for (host, own, allowed) in [
             ("http://8.8.8.8", false, true),

@@ -17,6 +17,7 @@ use std::{
 use http::{HeaderMap, Method};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::WebPkiClientVerifier;
 use sig_repo::{oci::RegistryName, upstream::UpstreamConfig};
 use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
@@ -64,21 +65,20 @@ impl Registry {
 
     /// https under 127.0.0.1, localhost and registry.example, with a certificate authority of its own.
     pub(crate) async fn with_tls() -> Self {
-        let names = ["127.0.0.1", "localhost", "registry.example"].map(str::to_owned);
-        let key = rcgen::generate_simple_self_signed(names).unwrap();
-        let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![key.cert.der().clone()], private.into())
-            .unwrap();
-        Self::serve(None, Some((config, key.cert.pem()))).await
+        Self::serve(None, Some(server_tls(None))).await
+    }
+
+    /// The same under `[::1]`.
+    pub(crate) async fn with_tls_over_ipv6() -> Self {
+        Self::serve_at("[::1]:0", None, Some(server_tls(None))).await
     }
 
     async fn serve(auth: Option<Auth>, tls: Option<(rustls::ServerConfig, String)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve_at("127.0.0.1:0", auth, tls).await
+    }
+
+    async fn serve_at(addr: &str, auth: Option<Auth>, tls: Option<(rustls::ServerConfig, String)>) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { auth, ..State::default() }));
         let (acceptor, ca) = match tls {
@@ -143,6 +143,27 @@ impl Registry {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
+}
+
+/// With the certificate to trust; `clients` issues those that are asked for, and who has none may come in as well.
+fn server_tls(clients: Option<&rcgen::Certificate>) -> (rustls::ServerConfig, String) {
+    let names = ["127.0.0.1", "::1", "localhost", "registry.example"].map(str::to_owned);
+    let key = rcgen::generate_simple_self_signed(names).unwrap();
+    let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(issuer) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(issuer.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+        }
+    };
+    (config.with_single_cert(vec![key.cert.der().clone()], private.into()).unwrap(), key.cert.pem())
 }
 
 async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, state: Arc<Mutex<State>>) {

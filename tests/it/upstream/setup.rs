@@ -79,6 +79,17 @@ async fn pitfall_17_private_addresses_are_for_configured_upstreams_only() {
 }
 
 #[tokio::test]
+async fn an_upstream_may_be_an_ipv6_address() {
+    let registry = Registry::with_tls_over_ipv6().await;
+    let image = registry.push_image("library/app", Some("v1"), &[]);
+    let config = UpstreamConfig { ca: registry.ca().map(Into::into), ..registry.upstream("docker.io") };
+    assert_eq!(config.remote.host_str(), Some("[::1]"));
+    assert_eq!(Client::of(config.clone()).manifest("app", "v1").await, Ok(image.bytes));
+    let config = UpstreamConfig { configured: false, ..config };
+    assert_eq!(Client::of(config).manifest("app", "v1").await, Err(UpstreamError::PrivateAddress));
+}
+
+#[tokio::test]
 async fn an_upstream_may_have_a_certificate_authority_of_its_own() {
     let registry = Registry::with_tls().await;
     let image = registry.push_image("library/app", Some("v1"), &[]);

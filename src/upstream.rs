@@ -41,7 +41,7 @@ use url::Url;
 use self::{
     client::Requests,
     connector::Endpoint,
-    tls::Roots,
+    tls::{Roots, Tls},
     tokens::{Credentials, Realms, Tokens},
     transport::Transport,
 };
@@ -53,6 +53,7 @@ pub use self::client::Upstream;
 pub use self::error::{Phase, ProxyRefusal, RealmRefusal, RedirectRefusal, UpstreamError};
 pub use self::proxies::{NoProxy, NoSuchProxy, Proxies, Proxy};
 pub use self::revocation::RevocationServices;
+pub use self::tls::UnusableIdentity;
 pub use self::tuf::{TufRepository, TufRepositoryError};
 
 /// What the registries are and how patient we are with them.
@@ -78,6 +79,8 @@ pub struct UpstreamConfig {
     /// Certificates in PEM form that are trusted here beside the platform's; read already, because the
     /// process may be root only while it loads its configuration.
     pub ca: Option<Vec<u8>>,
+    /// What is shown to the registry itself, where it asks who we are, and to nobody else.
+    pub identity: Option<ClientIdentity>,
     /// Where its tokens come from; none: its own host, or the preset's token service.
     pub realm: Option<Url>,
     /// A host name of ours that means this upstream.
@@ -85,6 +88,13 @@ pub struct UpstreamConfig {
     pub anonymous: Anonymous,
     /// Whether the operator wrote it down; only then its host may have an address that is not public.
     pub configured: bool,
+}
+
+/// A certificate of ours, with those that lead to its issuer, and its key; both in PEM form.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    pub certificate: Vec<u8>,
+    pub key: SecretString,
 }
 
 /// What anonymous clients may read through our credentials.
@@ -147,6 +157,10 @@ pub enum UpstreamSetupError {
     Credentials { name: RegistryName },
     #[error("upstream {name}: ca holds no usable PEM certificate")]
     Ca { name: RegistryName },
+    #[error("upstream {name}: {reason}")]
+    Identity { name: RegistryName, reason: UnusableIdentity },
+    #[error("upstream {name}: a client certificate needs a remoteurl of https://")]
+    IdentityInTheClear { name: RegistryName },
 }
 
 impl Upstreams {
@@ -230,6 +244,7 @@ impl UpstreamConfig {
             username: None,
             password: None,
             ca: None,
+            identity: None,
             realm: None,
             host: None,
             anonymous: Anonymous::Probe,
@@ -239,7 +254,7 @@ impl UpstreamConfig {
 
     fn build(self, context: &Context) -> Result<Upstream, UpstreamSetupError> {
         let Context { roots, proxies, limits, clock, on_call } = context;
-        let Self { name, remote, username, password, ca, realm, host: _, anonymous, configured } = self;
+        let Self { name, remote, username, password, ca, identity, realm, host: _, anonymous, configured } = self;
         let plain = remote.username().is_empty() && remote.password().is_none();
         let bare = remote.query().is_none() && remote.fragment().is_none();
         let own = Endpoint::of(&remote).filter(|_| plain && bare && matches!(remote.scheme(), "http" | "https"));
@@ -259,7 +274,16 @@ impl UpstreamConfig {
         if credentials.is_some() && anonymous == Anonymous::All {
             tracing::warn!(upstream = %name, "anonymous clients may read whatever our credentials for {name} can read");
         }
-        let Ok(tls) = roots.client_config(ca.as_deref()) else { return Err(UpstreamSetupError::Ca { name }) };
+        let Ok(with_all) = roots.client_config(ca.as_deref()) else { return Err(UpstreamSetupError::Ca { name }) };
+        let with_own = match identity {
+            None => None,
+            Some(_) if remote.scheme() != "https" => return Err(UpstreamSetupError::IdentityInTheClear { name }),
+            Some(identity) => match roots.showing(ca.as_deref(), &identity) {
+                Ok(showing) => Some((BTreeSet::from([own.clone()]), showing)),
+                Err(reason) => return Err(UpstreamSetupError::Identity { name, reason }),
+            },
+        };
+        let tls = Tls { with_all, with_own };
         // Only what the operator wrote down may lie on a network that is not public.
         let own = match configured {
             true => BTreeSet::from_iter(realms.realm.as_ref().and_then(Endpoint::of).into_iter().chain([own])),

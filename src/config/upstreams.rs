@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     oci::RegistryName,
-    upstream::{self, Anonymous, NoProxy, Proxies, UpstreamConfig},
+    upstream::{self, Anonymous, ClientIdentity, NoProxy, Proxies, UpstreamConfig},
 };
 
 pub(super) fn compose(
@@ -75,6 +75,11 @@ fn default(merged: &Merged) -> Result<UpstreamConfig, ConfigError> {
     let username = merged.find("proxy.username").map(|set| set.given);
     (upstream.username, upstream.password) =
         credentials(username, secret("proxy.password"), ["PROXY_USERNAME", "PROXY_PASSWORD"])?;
+    upstream.identity = identity(
+        merged.find("proxy.clientCertificate").map(|set| set.given),
+        secret("proxy.clientKey"),
+        ["PROXY_CLIENT_CERTIFICATE", "PROXY_CLIENT_KEY"],
+    )?;
     if let Some(anonymous) = merged.parsed("proxy.anonymous", ANONYMOUS, anonymous)? {
         upstream.anonymous = anonymous;
     }
@@ -94,14 +99,10 @@ impl Entry {
         let names = names.each_ref().map(String::as_str);
         (upstream.username, upstream.password) =
             credentials(self.keys.get("username"), self.keys.get("password"), names)?;
-        if let Some(ca) = self.keys.get("ca") {
-            let pem = fs::read(&ca.text).map_err(|source| ConfigError::Unreadable {
-                origin: ca.origin.clone(),
-                value: Shown::new(&ca.text),
-                source,
-            })?;
-            upstream.ca = Some(pem);
-        }
+        upstream.ca = self.keys.get("ca").map(content).transpose()?;
+        let names = [format!("{}.clientCertificate", self.origin), format!("{}.clientKey", self.origin)];
+        let names = names.each_ref().map(String::as_str);
+        upstream.identity = identity(self.keys.get("clientCertificate"), self.keys.get("clientKey"), names)?;
         upstream.realm = self.parsed("realm", "an http:// or https:// URL", |text| Url::parse(text).ok())?;
         upstream.anonymous = self.parsed("anonymous", ANONYMOUS, anonymous)?.unwrap_or_default();
         Ok(upstream)
@@ -144,6 +145,32 @@ fn credentials(
         (Some(_), None) => Err(missing(names[1], &format!("with {}", names[0]))),
         (None, Some(_)) => Err(missing(names[0], &format!("with {}", names[1]))),
     }
+}
+
+fn identity(
+    certificate: Option<&Given>,
+    key: Option<&Given>,
+    names: [&str; 2],
+) -> Result<Option<ClientIdentity>, ConfigError> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            let not_text = |_| ConfigError::NotText { origin: key.origin.clone() };
+            let text = String::from_utf8(content(key)?).map_err(not_text)?;
+            Ok(Some(ClientIdentity { certificate: content(certificate)?, key: text.into() }))
+        }
+        (Some(_), None) => Err(missing(names[1], &format!("with {}", names[0]))),
+        (None, Some(_)) => Err(missing(names[0], &format!("with {}", names[1]))),
+    }
+}
+
+/// Of the file that somebody named: later, the process may not be allowed to read it.
+fn content(named: &Given) -> Result<Vec<u8>, ConfigError> {
+    fs::read(&named.text).map_err(|source| ConfigError::Unreadable {
+        origin: named.origin.clone(),
+        value: Shown::new(&named.text),
+        source,
+    })
 }
 
 fn remote_url(text: &str) -> Option<Url> {

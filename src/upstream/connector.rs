@@ -33,6 +33,7 @@ use super::{
     ProxyRefusal,
     addresses::Reach,
     proxies::{Proxies, Proxy},
+    tls::Tls,
     tunnel::{self, NoTunnel},
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Endpoint {
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Way>,
+    /// For those who are shown who we are.
+    own: Option<(Arc<BTreeSet<Endpoint>>, HttpsConnector<Way>)>,
     limit: Duration,
 }
 
@@ -127,14 +130,10 @@ impl fmt::Display for Endpoint {
 }
 
 impl Connector {
-    pub(super) fn new(
-        tls: rustls::ClientConfig,
-        own: BTreeSet<Endpoint>,
-        proxies: Arc<Proxies>,
-        limit: Duration,
-    ) -> Self {
-        let way = Way { own: Arc::new(own), proxies, tls: tls.clone() };
-        Self { https: tls_over(way, tls), limit }
+    pub(super) fn new(tls: Tls, own: BTreeSet<Endpoint>, proxies: Arc<Proxies>, limit: Duration) -> Self {
+        let way = Way { own: Arc::new(own), proxies, tls: tls.with_all.clone() };
+        let own = tls.with_own.map(|(hosts, tls)| (Arc::new(hosts), tls_over(way.clone(), tls)));
+        Self { https: tls_over(way, tls.with_all), own, limit }
     }
 }
 
@@ -148,7 +147,13 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, limit) = (self.https.call(uri), self.limit);
+        let endpoint = Endpoint::of_uri(&uri);
+        let own = self.own.as_mut().filter(|(hosts, _)| endpoint.is_some_and(|endpoint| hosts.contains(&endpoint)));
+        let connecting = match own {
+            Some((_, https)) => https.call(uri),
+            None => self.https.call(uri),
+        };
+        let limit = self.limit;
         Box::pin(async move {
             let connected = timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?;
             // What is no error of the TCP connection below comes from the handshake above it.

@@ -33,6 +33,7 @@ pub(super) fn all() -> impl Iterator<Item = UpstreamConfig> {
         username: None,
         password: None,
         ca: None,
+        identity: None,
         realm: preset.realm.map(url),
         host: None,
         anonymous: Anonymous::Probe,

@@ -18,6 +18,7 @@ use super::{
     body::error_of,
     connector::{ConnectError, Connector, Endpoint, Used},
     proxies::Proxy,
+    tls::Tls,
 };
 use crate::oci::RegistryName;
 
@@ -32,7 +33,7 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(
         name: RegistryName,
-        tls: rustls::ClientConfig,
+        tls: impl Into<Tls>,
         own: BTreeSet<Endpoint>,
         proxies: Arc<Proxies>,
         limits: Limits,
@@ -43,7 +44,7 @@ impl Transport {
             .pool_max_idle_per_host(POOL_SIZE)
             .http1_max_buf_size(MAX_READ_BUFFER)
             .http1_max_headers(MAX_HEADERS)
-            .build(Connector::new(tls, own, Arc::clone(&proxies), limits.connect));
+            .build(Connector::new(tls.into(), own, Arc::clone(&proxies), limits.connect));
         Self { client, proxies, limits, name }
     }
 

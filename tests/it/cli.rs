@@ -65,6 +65,12 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
             &[("HTTP_PROXY_FILE", "/nowhere")],
             "HTTP_PROXY_FILE=/nowhere: expected a file that can be read: No such file or directory (os error 2)",
         ),
+        (&[("PROXY_CLIENT_CERTIFICATE", "/nowhere")], "PROXY_CLIENT_KEY is required with PROXY_CLIENT_CERTIFICATE"),
+        (&[("PROXY_CLIENT_KEY", "/nowhere")], "PROXY_CLIENT_CERTIFICATE is required with PROXY_CLIENT_KEY"),
+        (
+            &[("PROXY_CLIENT_CERTIFICATE", "/nowhere"), ("PROXY_CLIENT_KEY", "/nowhere")],
+            "PROXY_CLIENT_KEY=/nowhere: expected a file that can be read: No such file or directory (os error 2)",
+        ),
         (&[("PROXY_PASSWORD", "hunter2")], "PROXY_USERNAME is required with PROXY_PASSWORD"),
         (&[("HTTP_TLS_KEY", "/nowhere")], "HTTP_TLS_CERTIFICATE is required with HTTP_TLS_KEY"),
         (

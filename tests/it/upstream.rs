@@ -3,6 +3,7 @@
 mod answers;
 mod blobs;
 mod faults;
+mod identity;
 mod probe;
 mod proxies;
 mod redirects;

@@ -50,6 +50,7 @@ struct State {
     auth: Option<Auth>,
     faults: Faults,
     log: Vec<Logged>,
+    certificates: Vec<bool>,
 }
 
 impl Registry {
@@ -66,6 +67,16 @@ impl Registry {
     /// https under 127.0.0.1, localhost and registry.example, with a certificate authority of its own.
     pub(crate) async fn with_tls() -> Self {
         Self::serve(None, Some(server_tls(None))).await
+    }
+
+    /// The same, asking clients for a certificate of this issuer.
+    pub(crate) async fn asking_for_certificates(auth: Option<Auth>, issuer: &rcgen::Certificate) -> Self {
+        Self::serve(auth, Some(server_tls(Some(issuer)))).await
+    }
+
+    /// Of each connection so far, whether a certificate was shown.
+    pub(crate) fn certificates(&self) -> Vec<bool> {
+        self.state().certificates.clone()
     }
 
     /// The same under `[::1]`.
@@ -169,7 +180,7 @@ fn server_tls(clients: Option<&rcgen::Certificate>) -> (rustls::ServerConfig, St
 async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, state: Arc<Mutex<State>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (state, tls) = (Arc::clone(&state), tls.clone());
+        let (state, seen, tls) = (Arc::clone(&state), Arc::clone(&state), tls.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| routes::answer(Arc::clone(&state), request));
             let mut http = http1::Builder::new();
@@ -178,6 +189,8 @@ async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, s
             match tls {
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
+                        let shown = stream.get_ref().1.peer_certificates().is_some();
+                        seen.lock().unwrap().certificates.push(shown);
                         drop(http.serve_connection(TokioIo::new(stream), service).await);
                     }
                 }

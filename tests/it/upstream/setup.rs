@@ -3,7 +3,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use sig_repo::{
     clock::Clock,
-    upstream::{Config, UpstreamConfig, UpstreamError, UpstreamSetupError, Upstreams},
+    upstream::{ClientIdentity, Config, UpstreamConfig, UpstreamError, UpstreamSetupError, Upstreams},
 };
 
 use super::{Client, assert_discreet};
@@ -113,6 +113,13 @@ fn what_cannot_work_is_refused_at_the_start() {
     let good = || configured("r.example", "https://r.example");
     let secret = || Some(SecretString::from("hunter2"));
     let realm = |realm: &str| Some(realm.parse().unwrap());
+    let [made, other] = std::array::from_fn(|_| rcgen::generate_simple_self_signed(["r.example".to_owned()]).unwrap());
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let identified = |certificate: &str, key: &str| {
+        let identity = ClientIdentity { certificate: certificate.into(), key: key.to_owned().into() };
+        UpstreamConfig { identity: Some(identity), ..good() }
+    };
+    build(UpstreamConfig::docker_hub(), vec![identified(&certificate, &key)]).unwrap();
     let cases: Vec<(UpstreamConfig, &str)> = vec![
         (configured("r.example", "ftp://r.example"), "remoteurl must be"),
         (configured("r.example", "https://user:hunter2@r.example"), "remoteurl must be"),
@@ -130,6 +137,16 @@ fn what_cannot_work_is_refused_at_the_start() {
             "realm must be",
         ),
         (UpstreamConfig { ca: Some(b"no certificate".to_vec()), ..good() }, "holds no usable PEM certificate"),
+        (identified("no certificate", &key), "clientCertificate holds no certificate in PEM form"),
+        (identified(&certificate, "hunter2"), "clientKey holds no private key in PEM form"),
+        (identified(&certificate, &other.signing_key.serialize_pem()), "clientKey is not the key of"),
+        (
+            UpstreamConfig {
+                identity: identified(&certificate, &key).identity,
+                ..configured("r.example", "http://r.example")
+            },
+            "a client certificate needs a remoteurl of https://",
+        ),
         (configured("docker.io", "https://r.example"), "the name stands twice"),
     ];
     for (config, expected) in cases {

@@ -18,6 +18,7 @@ mod flights;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod place;
 mod presets;
 mod proxies;
 mod redirects;
@@ -41,6 +42,7 @@ use url::Url;
 use self::{
     client::Requests,
     connector::Endpoint,
+    place::Place,
     tls::{Roots, Tls},
     tokens::{Credentials, Realms, Tokens},
     transport::Transport,
@@ -74,6 +76,9 @@ pub struct UpstreamConfig {
     pub name: RegistryName,
     /// `http` or `https`, a host, and at most a path before `/v2/`.
     pub remote: Url,
+    /// The same registry at other addresses, asked in this order where the one before fails; they get what
+    /// `remote` gets.
+    pub alternatives: Vec<Url>,
     pub username: Option<String>,
     pub password: Option<SecretString>,
     /// Certificates in PEM form that are trusted here beside the platform's; read already, because the
@@ -159,6 +164,8 @@ pub enum UpstreamSetupError {
     Ca { name: RegistryName },
     #[error("upstream {name}: {reason}")]
     Identity { name: RegistryName, reason: UnusableIdentity },
+    #[error("upstream {name}: alternatives must be like remoteurl, and https:// where that is")]
+    Alternative { name: RegistryName },
     #[error("upstream {name}: a client certificate needs a remoteurl of https://")]
     IdentityInTheClear { name: RegistryName },
 }
@@ -241,6 +248,7 @@ impl UpstreamConfig {
         Self {
             name,
             remote,
+            alternatives: Vec::new(),
             username: None,
             password: None,
             ca: None,
@@ -254,13 +262,30 @@ impl UpstreamConfig {
 
     fn build(self, context: &Context) -> Result<Upstream, UpstreamSetupError> {
         let Context { roots, proxies, limits, clock, on_call } = context;
-        let Self { name, remote, username, password, ca, identity, realm, host: _, anonymous, configured } = self;
-        let plain = remote.username().is_empty() && remote.password().is_none();
-        let bare = remote.query().is_none() && remote.fragment().is_none();
-        let own = Endpoint::of(&remote).filter(|_| plain && bare && matches!(remote.scheme(), "http" | "https"));
-        let Some(own) = own else { return Err(UpstreamSetupError::Remote { name }) };
-        let realms = Realms { realm: realm.or_else(|| presets::realm_of(&remote)), remote: remote.clone() };
-        if !realms.is_sound() {
+        let Self {
+            name,
+            remote,
+            alternatives,
+            username,
+            password,
+            ca,
+            identity,
+            realm,
+            host: _,
+            anonymous,
+            configured,
+        } = self;
+        let Some(first) = endpoint_of(&remote) else { return Err(UpstreamSetupError::Remote { name }) };
+        let is_downgrade = |other: &Url| remote.scheme() == "https" && other.scheme() != "https";
+        let others = alternatives.iter().map(|other| endpoint_of(other).filter(|_| !is_downgrade(other)));
+        let Some(others) = others.collect::<Option<Vec<_>>>() else {
+            return Err(UpstreamSetupError::Alternative { name });
+        };
+        let own: BTreeSet<_> = std::iter::once(first).chain(others).collect();
+        let is_plain = |remote: &Url| remote.scheme() != "https";
+        let realms_of = |remote: Url| Realms { realm: realm.clone().or_else(|| presets::realm_of(&remote)), remote };
+        let realms: Vec<_> = std::iter::once(&remote).chain(&alternatives).cloned().map(realms_of).collect();
+        if !realms.iter().all(Realms::is_sound) {
             return Err(UpstreamSetupError::Realm { name });
         }
         let credentials = match (username, password) {
@@ -277,23 +302,37 @@ impl UpstreamConfig {
         let Ok(with_all) = roots.client_config(ca.as_deref()) else { return Err(UpstreamSetupError::Ca { name }) };
         let with_own = match identity {
             None => None,
-            Some(_) if remote.scheme() != "https" => return Err(UpstreamSetupError::IdentityInTheClear { name }),
+            Some(_) if realms.iter().any(|realms| is_plain(&realms.remote)) => {
+                return Err(UpstreamSetupError::IdentityInTheClear { name });
+            }
             Some(identity) => match roots.showing(ca.as_deref(), &identity) {
-                Ok(showing) => Some((BTreeSet::from([own.clone()]), showing)),
+                Ok(showing) => Some((own.clone(), showing)),
                 Err(reason) => return Err(UpstreamSetupError::Identity { name, reason }),
             },
         };
         let tls = Tls { with_all, with_own };
         // Only what the operator wrote down may lie on a network that is not public.
         let own = match configured {
-            true => BTreeSet::from_iter(realms.realm.as_ref().and_then(Endpoint::of).into_iter().chain([own])),
+            true => realms.iter().filter_map(|realms| Endpoint::of(realms.realm.as_ref()?)).chain(own).collect(),
             false => BTreeSet::new(),
         };
         let transport = Arc::new(Transport::new(name.clone(), tls, own, Arc::clone(proxies), limits.clone()));
-        let tokens = Tokens::new(Arc::clone(&transport), credentials, realms, clock.clone(), Arc::clone(on_call));
-        let requests = Requests::new(name, remote, transport, tokens, clock.clone(), Arc::clone(on_call));
+        let place = |realms: Realms| {
+            let (remote, transport, credentials) = (realms.remote.clone(), Arc::clone(&transport), credentials.clone());
+            let tokens = Tokens::new(transport, credentials, realms, clock.clone(), Arc::clone(on_call));
+            Arc::new(Place::new(remote, tokens))
+        };
+        let places = realms.into_iter().map(place).collect();
+        let requests = Requests::new(name, places, Arc::clone(&transport), clock.clone(), Arc::clone(on_call));
         Ok(Upstream::new(requests, anonymous == Anonymous::All))
     }
+}
+
+/// Of a registry's address, which says nothing but where it is.
+fn endpoint_of(remote: &Url) -> Option<Endpoint> {
+    let is_plain = remote.username().is_empty() && remote.password().is_none();
+    let is_bare = remote.query().is_none() && remote.fragment().is_none();
+    Endpoint::of(remote).filter(|_| is_plain && is_bare && matches!(remote.scheme(), "http" | "https"))
 }
 
 impl Default for Limits {

@@ -108,6 +108,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("auth.basic.password", "AUTH_PASSWORD").secret(),
     Setting::in_file_only(AUTH_TOKEN).not_yet(),
     Setting::new("proxy.remoteurl", "PROXY_REMOTEURL"),
+    Setting::new("proxy.alternatives", "PROXY_ALTERNATIVES").list(),
     Setting::new("proxy.username", "PROXY_USERNAME"),
     Setting::new("proxy.password", "PROXY_PASSWORD").secret(),
     Setting::new("proxy.clientCertificate", "PROXY_CLIENT_CERTIFICATE"),
@@ -134,6 +135,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(super) const UPSTREAM_KEYS: &[Setting] = &[
     Setting::in_file_only("name"),
     Setting::in_file_only("remoteurl"),
+    Setting::in_file_only("alternatives").list(),
     Setting::in_file_only("username"),
     Setting::in_file_only("password").secret(),
     Setting::in_file_only("ca"),

@@ -56,6 +56,8 @@ fn every_supported_place_of_the_file_is_read_whatever_the_case_of_its_keys() {
     assert_eq!(config.content_max_age, MaxAge::For(Duration::from_secs(3600)));
     let other = &config.upstream.others[0];
     assert_eq!((other.name.as_str(), other.remote.as_str()), ("team.example:5000", "https://team.example:5000/"));
+    let alternatives = other.alternatives.iter().map(Url::as_str).collect::<Vec<_>>();
+    assert_eq!(alternatives, ["https://team2.example/", "https://team3.example:5000/x"]);
     assert_eq!(other.realm.as_ref().unwrap().as_str(), "https://auth.example/token");
     assert_eq!((config.policy_default, config.trust_dir.to_str()), (Level::Enforce, Some("/etc/sig-repo/keys")));
 }
@@ -329,6 +331,7 @@ proxy:
 upstreams:
   - name: team.example:5000
     remoteurl: https://team.example:5000
+    alternatives: ["https://team2.example", "https://team3.example:5000/x"]
     realm: https://auth.example/token
     anonymous: probe
 policy: {default: enforce}

@@ -71,6 +71,10 @@ fn default(merged: &Merged) -> Result<UpstreamConfig, ConfigError> {
     if let Some(remote) = remote {
         upstream = UpstreamConfig::configured(upstream.name, remote);
     }
+    upstream.alternatives = merged.parsed("proxy.alternatives", REMOTE_URLS, remote_urls)?.unwrap_or_default();
+    if !upstream.alternatives.is_empty() && !upstream.configured {
+        return Err(missing("PROXY_REMOTEURL", "with PROXY_ALTERNATIVES"));
+    }
     let secret = |path| merged.find(path).map(|set| set.given);
     let username = merged.find("proxy.username").map(|set| set.given);
     (upstream.username, upstream.password) =
@@ -95,6 +99,7 @@ impl Entry {
         let name = self.parsed("name", REGISTRY_NAME, is_name)?.ok_or_else(|| self.missing("name"))?;
         let remote = self.parsed("remoteurl", REMOTE_URL, remote_url)?.ok_or_else(|| self.missing("remoteurl"))?;
         let mut upstream = UpstreamConfig::configured(name, remote);
+        upstream.alternatives = self.parsed("alternatives", REMOTE_URLS, remote_urls)?.unwrap_or_default();
         let names = [format!("{}.username", self.origin), format!("{}.password", self.origin)];
         let names = names.each_ref().map(String::as_str);
         (upstream.username, upstream.password) =
@@ -180,6 +185,10 @@ fn remote_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && plain).then_some(url)
 }
 
+fn remote_urls(text: &str) -> Option<Vec<Url>> {
+    text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(remote_url).collect()
+}
+
 fn anonymous(text: &str) -> Option<Anonymous> {
     match text {
         "probe" => Some(Anonymous::Probe),
@@ -189,6 +198,7 @@ fn anonymous(text: &str) -> Option<Anonymous> {
 }
 
 const REMOTE_URL: &str = "an http:// or https:// URL with a host, and no user, query or fragment in it";
+const REMOTE_URLS: &str = "http:// or https:// URLs as in remoteurl, separated by commas";
 const REGISTRY_NAME: &str = "the name of a registry, such as ghcr.io or registry.example:5000";
 const PROXY: &str =
     "a proxy such as http://proxy.example:3128, with user:password@ before the host where it asks for them";

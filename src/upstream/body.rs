@@ -32,7 +32,11 @@ pub struct UpstreamBody {
     expected: Option<u64>,
     limit: u64,
     patience: Patience,
+    on_break: Option<OnBreak>,
 }
+
+/// Told of what a body broke off with.
+pub(super) type OnBreak = Box<dyn Fn(&UpstreamError) + Send + Sync>;
 
 /// Notices an upstream that is silent, or that says so little that it is nearly so.
 struct Patience {
@@ -53,6 +57,7 @@ impl UpstreamBody {
             expected: None,
             limit: limits.blob_bytes,
             patience: Patience { period: limits.idle, timer: None, progress: 0 },
+            on_break: None,
         }
     }
 
@@ -67,7 +72,14 @@ impl UpstreamBody {
             expected: None,
             limit: 0,
             patience: Patience { period: limits.idle, timer: None, progress: 0 },
+            on_break: None,
         }
+    }
+
+    /// Has its end told, if it is no good one.
+    pub(super) fn watched(mut self, on_break: Option<OnBreak>) -> Self {
+        self.on_break = on_break;
+        self
     }
 
     /// Without its first bytes, from an upstream that sends the whole whatever was asked for.
@@ -170,8 +182,11 @@ impl Body for UpstreamBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let piece = ready!(self.poll_piece(cx));
-        if piece.is_err() {
+        if let Err(error) = &piece {
             (self.inner, self.held) = (None, None);
+            if let Some(on_break) = self.on_break.take() {
+                on_break(error);
+            }
         }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
     }

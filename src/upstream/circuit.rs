@@ -11,10 +11,12 @@ use super::UpstreamError;
 
 /// Open while an upstream is left alone. It is of a registry as a whole, so only what says something about
 /// the registry as a whole counts: that it cannot be reached, or says itself when to come back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Circuit {
     state: Mutex<State>,
     jitter: RandomState,
+    /// So many failures in a row open it.
+    opening: u32,
 }
 
 #[derive(Debug, Default)]
@@ -23,7 +25,17 @@ struct State {
     open: Option<(Instant, UpstreamError)>,
 }
 
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { state: Mutex::default(), jitter: RandomState::new(), opening: FAILURES }
+    }
+}
+
 impl Circuit {
+    pub(super) fn opening_at_once() -> Self {
+        Self { opening: 1, ..Self::default() }
+    }
+
     /// Whether to ask at all. Once the time is over one request tries, and the others wait for what it finds.
     pub(super) fn check(&self, now: Instant) -> Result<(), UpstreamError> {
         let mut state = self.state.lock();
@@ -36,21 +48,32 @@ impl Circuit {
     }
 
     pub(super) fn note<T>(&self, result: &Result<T, UpstreamError>, now: Instant) {
-        let mut state = self.state.lock();
         match result {
             Err(error @ UpstreamError::RateLimited { retry_after: Some(wait) }) => {
-                state.open = Some((now + (*wait).min(MAX_WAIT), error.clone()));
+                self.state.lock().open = Some((now + (*wait).min(MAX_WAIT), error.clone()));
             }
             Err(error) if is_unreachable(error) => {
-                state.failures = state.failures.saturating_add(1);
-                if state.failures >= FAILURES {
-                    let wait = FIRST_WAIT * (1 << (state.failures - FAILURES).min(8));
-                    state.open = Some((now + self.jittered(wait.min(MAX_WAIT), state.failures), error.clone()));
-                }
+                self.fail(error, now);
             }
             // Whatever it says, it answers.
-            _ => *state = State::default(),
+            _ => self.close(),
         }
+    }
+
+    /// Whether that is what opened it.
+    pub(super) fn fail(&self, error: &UpstreamError, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let was_closed = state.open.is_none();
+        state.failures = state.failures.saturating_add(1);
+        if state.failures >= self.opening {
+            let wait = FIRST_WAIT * (1 << (state.failures - self.opening).min(8));
+            state.open = Some((now + self.jittered(wait.min(MAX_WAIT), state.failures), error.clone()));
+        }
+        was_closed && state.open.is_some()
+    }
+
+    pub(super) fn close(&self) {
+        *self.state.lock() = State::default();
     }
 
     /// Between half of it and all of it, so that the replicas do not come back in step.

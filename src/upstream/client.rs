@@ -7,19 +7,20 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, response::Parts};
 use hyper::body::Incoming;
 use quick_cache::sync::Cache;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    BlobAnswer, FetchedManifest, OnCall, ReferrersAnswer, TagsAnswer, UpstreamBody, UpstreamError,
+    BlobAnswer, FetchedManifest, OnCall, Phase, ReferrersAnswer, TagsAnswer, UpstreamBody, UpstreamError,
     answers::{content_length, content_type, filtered_query, next_page, retry_after},
-    body::{collect, discard},
-    circuit::Circuit,
+    body::{OnBreak, collect, discard},
     flights::Flights,
+    place::{Place, is_of_the_place},
     redirects::{self, MAX_REDIRECTS},
-    tokens::{Asker, Tokens},
+    tokens::Asker,
     transport::Transport,
 };
 use crate::{
@@ -43,11 +44,9 @@ pub struct Upstream {
 /// How this registry is asked: its URLs, tokens and redirects.
 pub(super) struct Requests {
     name: RegistryName,
-    remote: Url,
+    /// Its addresses, in the order in which they are tried while all are well; one at least.
+    places: Vec<Arc<Place>>,
     transport: Arc<Transport>,
-    tokens: Tokens,
-    /// Of blobs, and of all else: some registries limit the rate of manifests alone.
-    circuits: [Circuit; 2],
     clock: Clock,
     on_call: OnCall,
 }
@@ -125,8 +124,12 @@ impl Upstream {
             let content_range = parts.headers.get(header::CONTENT_RANGE).cloned();
             let body = match (parts.status, range, &content_range) {
                 (StatusCode::OK, ..) if head => UpstreamBody::none(limits),
-                (StatusCode::OK, ..) => UpstreamBody::new(body, Some(digest), limits),
-                (StatusCode::PARTIAL_CONTENT, Some(_), Some(_)) => UpstreamBody::new(body, None, limits),
+                (StatusCode::OK, ..) => {
+                    UpstreamBody::new(body, Some(digest), limits).watched(self.requests.watch(&parts))
+                }
+                (StatusCode::PARTIAL_CONTENT, Some(_), Some(_)) => {
+                    UpstreamBody::new(body, None, limits).watched(self.requests.watch(&parts))
+                }
                 (StatusCode::RANGE_NOT_SATISFIABLE, Some(_), _) => {
                     discard(body).await;
                     UpstreamBody::none(limits)
@@ -157,10 +160,11 @@ impl Upstream {
             let ask = Ask { range, ..Ask::get(repository, format!("blobs/{digest}")) };
             let (parts, body) = self.requests.send(ask).await?.into_parts();
             let limits = &self.requests.transport.limits;
+            let watch = self.requests.watch(&parts);
             match parts.status {
-                StatusCode::OK => Ok(UpstreamBody::new(body, None, limits).after(from)),
+                StatusCode::OK => Ok(UpstreamBody::new(body, None, limits).after(from).watched(watch)),
                 StatusCode::PARTIAL_CONTENT if begins_at(&parts.headers, from) => {
-                    Ok(UpstreamBody::new(body, None, limits))
+                    Ok(UpstreamBody::new(body, None, limits).watched(watch))
                 }
                 StatusCode::PARTIAL_CONTENT => Err(UpstreamError::Malformed { what: "range" }),
                 _ => Err(self.requests.failure(parts.status, &parts.headers, body).await),
@@ -186,8 +190,8 @@ impl Upstream {
         cap: usize,
     ) -> Result<Bytes, UpstreamError> {
         self.counted("small-blob", async {
-            let body = self.requests.ok(Ask::get(repository, format!("blobs/{digest}"))).await?.into_body();
-            let bytes = self.collect(body, "blob", cap).await?;
+            let answer = self.requests.ok(Ask::get(repository, format!("blobs/{digest}"))).await?;
+            let bytes = self.requests.collect(answer, "blob", cap).await?.1;
             if digest.matches(&bytes) { Ok(bytes) } else { Err(UpstreamError::WrongDigest) }
         })
         .await
@@ -199,9 +203,9 @@ impl Upstream {
             let query = filtered_query(query, is_page_parameter);
             let ask = Ask { query, accept: JSON, ..Ask::get(repository, "tags/list".to_owned()) };
             let url = self.requests.url(&ask);
-            let (head, body) = self.requests.ok(ask).await?.into_parts();
-            let bytes = self.collect(body, "tag list", MAX_LIST_BYTES).await?;
-            TagsAnswer::parse(&bytes, next_page(&url, &head.headers, is_page_parameter))
+            let answer = self.requests.ok(ask).await?;
+            let (headers, bytes) = self.requests.collect(answer, "tag list", MAX_LIST_BYTES).await?;
+            TagsAnswer::parse(&bytes, next_page(&url, &headers, is_page_parameter))
         })
         .await
     }
@@ -218,20 +222,20 @@ impl Upstream {
             let accept = HeaderValue::from_static(INDEX);
             let ask = Ask { query, accept, ..Ask::get(repository, format!("referrers/{digest}")) };
             let url = self.requests.url(&ask);
-            let (head, body) = match self.requests.ok(ask).await {
-                Ok(response) => response.into_parts(),
+            let answer = match self.requests.ok(ask).await {
+                Ok(answer) => answer,
                 // How registries that do not know the path say so.
                 Err(UpstreamError::Status { status: 400 | 405 | 406 | 501 }) => return Err(UpstreamError::NotFound),
                 Err(error) => return Err(error),
             };
             // Some answer any path with a page for people.
-            if content_type(&head.headers).is_some_and(|stated| !stated.starts_with(INDEX)) {
-                discard(body).await;
+            if content_type(answer.headers()).is_some_and(|stated| !stated.starts_with(INDEX)) {
+                discard(answer.into_body()).await;
                 return Err(UpstreamError::NotFound);
             }
-            let bytes = self.collect(body, "referrers", MAX_LIST_BYTES).await?;
-            let filters = head.headers.get("oci-filters-applied");
-            ReferrersAnswer::parse(&bytes, filters, next_page(&url, &head.headers, |_| true))
+            let (headers, bytes) = self.requests.collect(answer, "referrers", MAX_LIST_BYTES).await?;
+            let filters = headers.get("oci-filters-applied");
+            ReferrersAnswer::parse(&bytes, filters, next_page(&url, &headers, |_| true))
         })
         .await
     }
@@ -240,7 +244,7 @@ impl Upstream {
     /// anonymous token, so that our credentials are nobody's way in. A failure to find out is an
     /// error.
     pub async fn open_to_anonymous(&self, repository: &Repository) -> Result<bool, UpstreamError> {
-        if self.open_to_all || !self.requests.tokens.has_credentials() {
+        if self.open_to_all || !self.requests.primary().tokens.has_credentials() {
             return Ok(true);
         }
         let now = self.requests.clock.instant();
@@ -270,10 +274,6 @@ impl Upstream {
         flights.join(&key, || ask(Arc::clone(&self.requests), key.clone()).boxed()).await
     }
 
-    async fn collect(&self, body: Incoming, what: &'static str, cap: usize) -> Result<Bytes, UpstreamError> {
-        collect(body, what, cap, &self.requests.transport.limits).await
-    }
-
     async fn counted<T>(
         &self,
         operation: &'static str,
@@ -286,13 +286,16 @@ impl Upstream {
 impl Requests {
     pub(super) fn new(
         name: RegistryName,
-        remote: Url,
+        places: Vec<Arc<Place>>,
         transport: Arc<Transport>,
-        tokens: Tokens,
         clock: Clock,
         on_call: OnCall,
     ) -> Self {
-        Self { name, remote, transport, tokens, circuits: Default::default(), clock, on_call }
+        Self { name, places, transport, clock, on_call }
+    }
+
+    fn primary(&self) -> &Place {
+        self.places.first().expect("a registry has an address")
     }
 
     /// An answer with status 200.
@@ -305,11 +308,84 @@ impl Requests {
         Err(self.failure(head.status, &head.headers, body).await)
     }
 
-    /// The final answer, unless this registry is to be left alone for a while.
+    /// The final answer of the first address that has one: those that are well are asked before the others,
+    /// and the next one where the failure is the address's own.
     async fn send(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
-        let circuit = &self.circuits[usize::from(ask.path.starts_with("blobs/"))];
+        let [only] = self.places.as_slice() else { return self.send_to_any(&ask).await };
+        self.send_to(only, &ask).await
+    }
+
+    async fn send_to_any(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let now = self.clock.instant();
+        let (well, ailing): (Vec<_>, Vec<_>) = self.places.iter().partition(|place| place.is_well(now));
+        let mut left = self.places.len();
+        let mut failure = None;
+        for place in well.into_iter().chain(ailing) {
+            left -= 1;
+            let asking = self.send_to(place, ask);
+            let answer = match left {
+                0 => asking.await,
+                // Somebody waits for an answer, and another address may have it.
+                _ => match timeout(self.transport.limits.head.min(NEXT_PLACE_AFTER), asking).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(UpstreamError::Timeout { phase: Phase::Head }),
+                },
+            };
+            let error = match &answer {
+                Ok(answer) => failure_of(answer.status(), answer.headers(), &self.clock),
+                Err(error) => error.clone(),
+            };
+            let is_success = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
+            if is_success || !is_of_the_place(&error) {
+                place.answers();
+                return answer.map(|mut answer| {
+                    answer.extensions_mut().insert(Arc::clone(place));
+                    answer
+                });
+            }
+            self.blame(place, &error);
+            if let Ok(answer) = answer {
+                discard(answer.into_body()).await;
+            }
+            failure.get_or_insert(error);
+        }
+        Err(failure.expect("a registry has an address"))
+    }
+
+    fn blame(&self, place: &Place, error: &UpstreamError) {
+        blame(&self.name, place, error, &self.clock);
+    }
+
+    /// Of what answered, if there are others: what a body that breaks off is held against.
+    fn watch(&self, head: &Parts) -> Option<OnBreak> {
+        let place = Arc::clone(head.extensions.get::<Arc<Place>>()?);
+        let (name, clock) = (self.name.clone(), self.clock.clone());
+        Some(Box::new(move |error: &UpstreamError| {
+            if is_of_the_place(error) {
+                blame(&name, &place, error, &clock);
+            }
+        }))
+    }
+
+    async fn collect(
+        &self,
+        answer: Response<Incoming>,
+        what: &'static str,
+        cap: usize,
+    ) -> Result<(HeaderMap, Bytes), UpstreamError> {
+        let (head, body) = answer.into_parts();
+        let collected = collect(body, what, cap, &self.transport.limits).await;
+        if let (Err(error), Some(watch)) = (&collected, self.watch(&head)) {
+            watch(error);
+        }
+        Ok((head.headers, collected?))
+    }
+
+    /// The final answer of this address, unless it is to be left alone for a while.
+    async fn send_to(&self, place: &Place, ask: &Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let circuit = place.circuit(&ask.path);
         circuit.check(self.clock.instant())?;
-        let answer = self.follow(ask).await;
+        let answer = self.follow(place, ask).await;
         let limited = answer.as_ref().ok().filter(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
         match limited.map(|answer| failure_of(answer.status(), answer.headers(), &self.clock)) {
             Some(error) => circuit.note(&Err::<(), _>(error), self.clock.instant()),
@@ -319,10 +395,10 @@ impl Requests {
     }
 
     /// Challenges answered and redirects followed.
-    async fn follow(&self, ask: Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
-        let mut url = self.url(&ask);
+    async fn follow(&self, place: &Place, ask: &Ask<'_>) -> Result<Response<Incoming>, UpstreamError> {
+        let mut url = url_at(&place.remote, ask);
         let mut headers = ask.headers();
-        let mut given = self.tokens.foreseen(ask.asker, ask.repository).await?;
+        let mut given = place.tokens.foreseen(ask.asker, ask.repository).await?;
         // Whether every address so far was the registry's own; Authorization is for it alone, and is
         // not taken up again once it was dropped.
         let mut home = true;
@@ -340,7 +416,7 @@ impl Requests {
                 }
                 let (head, body) = response.into_parts();
                 url = redirects::target(&url, &head.headers)?;
-                home = home && url.origin() == self.remote.origin();
+                home = home && url.origin() == place.remote.origin();
                 discard(body).await;
             } else if response.status() == StatusCode::UNAUTHORIZED && home {
                 let (head, body) = response.into_parts();
@@ -350,7 +426,7 @@ impl Requests {
                     return Err(UpstreamError::Denied);
                 }
                 let refused = given.as_ref().map(|given| &given.header);
-                given = self.tokens.answer(ask.asker, ask.repository, &head.headers, refused).await?;
+                given = place.tokens.answer(ask.asker, ask.repository, &head.headers, refused).await?;
                 if given.is_none() {
                     return Err(UpstreamError::Denied);
                 }
@@ -361,11 +437,7 @@ impl Requests {
     }
 
     fn url(&self, ask: &Ask<'_>) -> Url {
-        let mut url = self.remote.clone();
-        // Every part has been checked against a grammar that needs no escaping.
-        url.set_path(&format!("{}/v2/{}/{}", url.path().trim_end_matches('/'), ask.repository.path(), ask.path));
-        url.set_query((!ask.query.is_empty()).then_some(&ask.query));
-        url
+        url_at(&self.primary().remote, ask)
     }
 
     async fn failure(&self, status: StatusCode, headers: &HeaderMap, body: Incoming) -> UpstreamError {
@@ -375,10 +447,17 @@ impl Requests {
 
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
         let asked = async {
-            let ask = Ask { accept: manifest_types(), ..Ask::get(repository, format!("manifests/{reference}")) };
-            let (head, body) = self.ok(ask).await?.into_parts();
-            let bytes = collect(body, "manifest", MAX_MANIFEST_BYTES, &self.transport.limits).await?;
-            Ok(FetchedManifest { bytes, content_type: content_type(&head.headers) })
+            let mut others = self.places.len() - 1;
+            loop {
+                let ask = Ask { accept: manifest_types(), ..Ask::get(repository, format!("manifests/{reference}")) };
+                match self.collect(self.ok(ask).await?, "manifest", MAX_MANIFEST_BYTES).await {
+                    Ok((headers, bytes)) => {
+                        return Ok(FetchedManifest { bytes, content_type: content_type(&headers) });
+                    }
+                    Err(error) if others > 0 && is_of_the_place(&error) => others -= 1,
+                    Err(error) => return Err(error),
+                }
+            }
         };
         self.counted("manifest", asked.await)
     }
@@ -460,6 +539,21 @@ impl fmt::Debug for Upstream {
     }
 }
 
+fn url_at(remote: &Url, ask: &Ask<'_>) -> Url {
+    let mut url = remote.clone();
+    // Every part has been checked against a grammar that needs no escaping.
+    url.set_path(&format!("{}/v2/{}/{}", url.path().trim_end_matches('/'), ask.repository.path(), ask.path));
+    url.set_query((!ask.query.is_empty()).then_some(&ask.query));
+    url
+}
+
+fn blame(name: &RegistryName, place: &Place, error: &UpstreamError, clock: &Clock) {
+    if place.ails(error, clock.instant()) {
+        let (code, remote) = (error.code(), &place.remote);
+        tracing::warn!(upstream = %name, code, "{remote} fails for {name}, its other addresses come first: {error}");
+    }
+}
+
 pub(super) fn failure_of(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> UpstreamError {
     if headers.get_all(header::WARNING).iter().any(|warning| warning.as_bytes().starts_with(REFUSAL)) {
         return UpstreamError::Refused;
@@ -498,5 +592,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MAX_LIST_BYTES: usize = 4 << 20;
 /// A token from the cache may be refused, and so may another's that came meanwhile.
 const MAX_CHALLENGES: usize = 3;
+/// How long the head of an answer is waited for where there is another address.
+const NEXT_PLACE_AFTER: Duration = Duration::from_secs(5);
 const MAX_PROBED: usize = 4096;
 const PROBE_KEPT: Duration = Duration::from_secs(10 * 60);

@@ -30,6 +30,7 @@ pub(super) fn all() -> impl Iterator<Item = UpstreamConfig> {
     PRESETS.iter().map(|preset| UpstreamConfig {
         name: preset.name.parse().expect("a preset's name is a registry name"),
         remote: url(preset.remote),
+        alternatives: Vec::new(),
         username: None,
         password: None,
         ca: None,

@@ -33,6 +33,7 @@ pub(super) enum Asker {
 }
 
 /// The credentials of one upstream, as the header that carries them.
+#[derive(Clone)]
 pub(super) struct Credentials {
     basic: HeaderValue,
     /// Tells credentials apart where the credentials themselves must not lie around.

@@ -71,6 +71,11 @@ fn a_start_that_cannot_be_says_why_on_one_line() {
             &[("PROXY_CLIENT_CERTIFICATE", "/nowhere"), ("PROXY_CLIENT_KEY", "/nowhere")],
             "PROXY_CLIENT_KEY=/nowhere: expected a file that can be read: No such file or directory (os error 2)",
         ),
+        (&[("PROXY_ALTERNATIVES", "https://b.example")], "PROXY_REMOTEURL is required with PROXY_ALTERNATIVES"),
+        (
+            &[("PROXY_REMOTEURL", "https://a.example"), ("PROXY_ALTERNATIVES", "https://b.example,ftp://c.example")],
+            "PROXY_ALTERNATIVES=https://b.example,ftp://c.example: expected http:// or https:// URLs as in remoteurl, separated by commas",
+        ),
         (&[("PROXY_PASSWORD", "hunter2")], "PROXY_USERNAME is required with PROXY_PASSWORD"),
         (&[("HTTP_TLS_KEY", "/nowhere")], "HTTP_TLS_CERTIFICATE is required with HTTP_TLS_KEY"),
         (

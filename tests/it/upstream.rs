@@ -1,5 +1,6 @@
 //! The client of the registries that are mirrored, against an honest registry and a lying one.
 
+mod alternatives;
 mod answers;
 mod blobs;
 mod faults;

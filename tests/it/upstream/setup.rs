@@ -137,6 +137,14 @@ fn what_cannot_work_is_refused_at_the_start() {
             "realm must be",
         ),
         (UpstreamConfig { ca: Some(b"no certificate".to_vec()), ..good() }, "holds no usable PEM certificate"),
+        (
+            UpstreamConfig { alternatives: vec!["http://b.example".parse().unwrap()], ..good() },
+            "alternatives must be like remoteurl",
+        ),
+        (
+            UpstreamConfig { alternatives: vec!["https://team:hunter2@b.example".parse().unwrap()], ..good() },
+            "alternatives must be like remoteurl",
+        ),
         (identified("no certificate", &key), "clientCertificate holds no certificate in PEM form"),
         (identified(&certificate, "hunter2"), "clientKey holds no private key in PEM form"),
         (identified(&certificate, &other.signing_key.serialize_pem()), "clientKey is not the key of"),

@@ -1,0 +1,47 @@
+//! One address of a registry that may have several, and how it is.
+
+use std::time::Instant;
+
+use url::Url;
+
+use super::{UpstreamError, circuit::Circuit, tokens::Tokens};
+
+/// Where a registry is, with the tokens that count there.
+pub(super) struct Place {
+    pub(super) remote: Url,
+    pub(super) tokens: Tokens,
+    /// Of blobs, and of all else: some registries limit the rate of manifests alone.
+    circuits: [Circuit; 2],
+    /// Open while the other addresses are asked first.
+    health: Circuit,
+}
+
+impl Place {
+    pub(super) fn new(remote: Url, tokens: Tokens) -> Self {
+        Self { remote, tokens, circuits: Default::default(), health: Circuit::opening_at_once() }
+    }
+
+    pub(super) fn circuit(&self, path: &str) -> &Circuit {
+        &self.circuits[usize::from(path.starts_with("blobs/"))]
+    }
+
+    /// Whether to ask here before the ailing ones; of an ailing one that may be well again, one request finds out.
+    pub(super) fn is_well(&self, now: Instant) -> bool {
+        self.health.check(now).is_ok()
+    }
+
+    /// Whether it was well until now.
+    pub(super) fn ails(&self, error: &UpstreamError, now: Instant) -> bool {
+        self.health.fail(error, now)
+    }
+
+    pub(super) fn answers(&self) {
+        self.health.close();
+    }
+}
+
+/// Whether another address may do better: what failed is this one, and not what was asked for. What a server
+/// cannot do at all, another of its kind cannot either.
+pub(super) fn is_of_the_place(error: &UpstreamError) -> bool {
+    error.is_outage() && !matches!(error, UpstreamError::Status { status: 501 | 505 })
+}

@@ -15,6 +15,7 @@ mod fetch;
 mod image_blobs;
 mod judge;
 mod leaving;
+mod listed_tags;
 mod openpgp;
 mod own;
 mod published;
@@ -52,10 +53,12 @@ pub use self::content::{Bounds, ByteRange, Content, Served, Wanted};
 pub use self::explain::Explanation;
 pub use self::image_blobs::ImageBlobs;
 pub use self::judge::{Judge, Judged, Judgement, Origin, Signed, end_of_life, identities};
+pub use self::listed_tags::ListedTags;
 pub use self::openpgp::OpenPgpError;
 pub use self::recent::Asker;
 pub use self::referrers::Referrers;
 pub use self::submissions::{Conflict, NewRecord, SubmitError};
+pub use self::tag_lists::TagListError;
 pub use self::trusted::{POLL as TRUST_POLL, TrustFiles, TrustFilesError, Trusted, TrustedError};
 
 use self::{
@@ -263,20 +266,11 @@ impl Puller {
         repository: &Repository,
         asker: &Asker,
     ) -> Result<bool, UpstreamError> {
-        if asker.is_anonymous() { upstream.open_to_anonymous(repository).await } else { Ok(true) }
+        if asker.is_anonymous() { self.fetcher.is_open(upstream, repository).await } else { Ok(true) }
     }
 
     fn hides_internal_from(&self, asker: &Asker) -> bool {
         self.isolation && asker.is_anonymous()
-    }
-
-    /// Remembers the classes of tags that a list has shown.
-    pub async fn saw_tags(
-        &self,
-        repository: &Repository,
-        tags: impl IntoIterator<Item = &Tag>,
-    ) -> Result<(), StoreError> {
-        self.standings.tag_lists.saw(repository, tags).await
     }
 
     async fn tag(&self, ask: &Ask, tag: &Tag) -> Result<Admitted<Arc<Manifest>>, Refused> {

@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
-    pull::{Admitted, Ask, Asker, Puller, Refused, Wanted},
+    pull::{Admitted, Ask, Asker, Puller, Refused, TagListError, Wanted},
     telemetry::{Drain, Metrics},
     upstream::UpstreamError,
 };
@@ -264,30 +264,29 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return self.refused(target, None, &refused, client),
         };
-        let listed = match self.puller.shows_repository(&upstream, &target.repository, &client.asker).await {
-            Ok(true) => upstream.tags(&target.repository, query).await,
-            Ok(false) => Err(UpstreamError::NotFound),
-            Err(error) => Err(error),
-        };
-        let answer = match listed {
-            Ok(answer) => answer,
-            Err(error) if error.is_absent() => {
+        let listed = match self.puller.tags(&upstream, &target.repository, query, &client.asker).await {
+            Ok(listed) => listed,
+            Err(TagListError::Upstream(error)) if error.is_absent() => {
                 return refusal::error(ErrorCode::NameUnknown, "the upstream does not have this repository");
             }
-            Err(error) => return unavailable(&error),
+            Err(TagListError::Upstream(error)) => return unavailable(&error),
+            Err(TagListError::Store(error)) => {
+                tracing::error!("the store failed: {error}");
+                return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
+            }
         };
-        let tags: Vec<Tag> = answer.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-        if let Err(error) = self.puller.saw_tags(&target.repository, &tags).await {
-            tracing::error!("the store failed: {error}");
-            return refusal::error(ErrorCode::Unavailable, "the signature store did not answer");
-        }
-        let mut shown = Vec::with_capacity(tags.len());
-        for tag in &tags {
+        let mut shown = Vec::with_capacity(listed.tags.len());
+        for tag in &listed.tags {
             if self.shows(target, tag, &client.asker).await {
                 shown.push(tag);
             }
         }
-        respond::tags(target.shown, &shown, answer.next.as_deref())
+        let mut response = respond::tags(target.shown, &shown, listed.next.as_deref());
+        if let Some(error) = &listed.stale {
+            self.metrics.served_stale("tags", error.code());
+            respond::warn_of_age(response.headers_mut(), error);
+        }
+        response
     }
 
     async fn shows(&self, target: &Target<'_>, tag: &Tag, asker: &Asker) -> bool {

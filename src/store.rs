@@ -57,7 +57,7 @@ pub use self::record::{
     Identity, IdentityRow, Page, Record, RecordId, RecordIdError, RevocationRow, SignerRow, Submission, SubmitRules,
     Submitted,
 };
-pub use self::sighting::{AuditKind, AuditRow, FoundEnvelope, FoundId, HeldManifest, Sighting};
+pub use self::sighting::{AuditKind, AuditRow, FoundEnvelope, FoundId, HeldManifest, Sighting, TagPage};
 pub use self::writer::StoreWriter;
 
 /// Where the store lives and how much it may take.

@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 const CACHED_TAGS: usize = 65_536;
 const CACHED_PRESENCES: usize = 65_536;
+const OPENED: usize = 4096;
 
 pub(super) struct Fetcher {
     store: Store,
@@ -42,6 +43,8 @@ pub(super) struct Fetcher {
     presence_max_age: Duration,
     tags: Cache<(Repository, Tag), (Digest, Instant)>,
     pub(super) present: Presences,
+    /// The repositories of which is noted lately that anonymous clients get them.
+    opened: Cache<Repository, Instant>,
     /// Manifests as parsed, by digest: content alone, which no permission hangs on.
     parsed: Cache<Digest, Arc<Manifest>, ByBytes>,
 }
@@ -111,6 +114,7 @@ impl Fetcher {
             presence_max_age: settings.content_max_age.map_or(PRESENCE_RENEWED, |age| age.min(PRESENCE_RENEWED)),
             tags: Cache::new(CACHED_TAGS),
             present: Presences { seen: Arc::new(Cache::new(CACHED_PRESENCES)), clock: clock.clone() },
+            opened: Cache::new(OPENED),
             clock,
             parsed: Cache::with_weighter(PARSED_ENTRIES, PARSED_BYTES, ByBytes),
         }
@@ -153,14 +157,8 @@ impl Fetcher {
         anonymous: bool,
     ) -> Result<Fetched, FetchError> {
         self.check_visible(upstream, repository, anonymous).await?;
-        let mut asking = pin!(self.visible_tag(upstream, repository, tag));
-        let asked = match timeout(PATIENCE, &mut asking).await {
-            Ok(asked) => asked,
-            Err(_late) => match self.last_known(repository, tag)? {
-                Some(manifest) => return Ok(Fetched::stale(manifest, LATE)),
-                None => asking.await,
-            },
-        };
+        let is_known = || Ok(self.last_known(repository, tag)?.is_some());
+        let asked = patiently(self.visible_tag(upstream, repository, tag), is_known).await;
         match &asked {
             Err(FetchError::Upstream(error)) if error.is_final() => self.forget_tag(repository, tag).await?,
             Err(FetchError::Upstream(error)) if error.is_outage() => {
@@ -176,7 +174,7 @@ impl Fetcher {
     /// The manifest that the upstream named last, if that is not too long ago.
     fn last_known(&self, repository: &Repository, tag: &Tag) -> Result<Option<Arc<Manifest>>, FetchError> {
         let known = self.store.tag_digest(repository, tag)?;
-        match known.filter(|known| self.age(known.at).is_some_and(|age| age < KEPT)) {
+        match known.filter(|known| self.is_kept(known.at)) {
             Some(known) => self.held(&known.what),
             None => Ok(None),
         }
@@ -251,7 +249,7 @@ impl Fetcher {
                 return Ok(Fetched::known(manifest));
             }
             let is_kept = age.is_some_and(|age| age < KEPT);
-            return match patiently(upstream.resolve(repository, &reference), is_kept).await {
+            return match patiently(upstream.resolve(repository, &reference), || Ok(is_kept)).await {
                 Ok(_) => {
                     self.renew_presence(repository, digest).await;
                     Ok(Fetched::known(manifest))
@@ -284,7 +282,7 @@ impl Fetcher {
             return Ok(Presence::Known);
         }
         let is_kept = age.is_some_and(|age| age < KEPT);
-        match patiently(upstream.blob_length(repository, digest), is_kept).await {
+        match patiently(upstream.blob_length(repository, digest), || Ok(is_kept)).await {
             Ok(_) => {
                 self.renew_presence(repository, digest).await;
                 Ok(Presence::Known)
@@ -310,6 +308,11 @@ impl Fetcher {
         Duration::try_from(self.clock.now().duration_since(at)).ok()
     }
 
+    /// Whether what the upstream said then counts while it cannot be asked.
+    pub(super) fn is_kept(&self, at: Timestamp) -> bool {
+        self.age(at).is_some_and(|age| age < KEPT)
+    }
+
     async fn forget_presence(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
         self.present.seen.remove(&(repository.clone(), *digest));
         self.store.forget_presence(repository, digest).await
@@ -330,7 +333,57 @@ impl Fetcher {
         repository: &Repository,
         anonymous: bool,
     ) -> Result<(), FetchError> {
-        if !anonymous || upstream.open_to_anonymous(repository).await? { Ok(()) } else { Err(FetchError::Invisible) }
+        let visible = !anonymous || self.is_open(upstream, repository).await?;
+        if visible { Ok(()) } else { Err(FetchError::Invisible) }
+    }
+
+    /// Whether anonymous clients may have the repository, by what the upstream says, and where that fails, by
+    /// what it said last.
+    pub(super) async fn is_open(&self, upstream: &Upstream, repository: &Repository) -> Result<bool, UpstreamError> {
+        if upstream.is_open_to_all() {
+            return Ok(true);
+        }
+        let was_open = || Ok(self.was_open(repository));
+        match patiently(upstream.open_to_anonymous(repository), was_open).await {
+            Ok(open) => {
+                self.note_open(repository, open).await;
+                Ok(open)
+            }
+            Err(error) if error.is_outage() && self.was_open(repository) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn was_open(&self, repository: &Repository) -> bool {
+        match self.store.open_to_anonymous(repository) {
+            Ok(at) => at.is_some_and(|at| self.is_kept(at)),
+            // What cannot be looked up is not known.
+            Err(error) => {
+                tracing::error!("who may read {repository} cannot be looked up: {error}");
+                false
+            }
+        }
+    }
+
+    /// For when the upstream cannot be asked. Not noting it costs an answer then.
+    async fn note_open(&self, repository: &Repository, open: bool) {
+        let now = self.clock.instant();
+        let is_noted = |noted: Instant| now.saturating_duration_since(noted) < Upstream::PROBE_KEPT;
+        if open && self.opened.get(repository).is_some_and(is_noted) {
+            return;
+        }
+        let noted = if open {
+            let said = self.clock.now().checked_sub(Upstream::PROBE_KEPT).unwrap_or(Timestamp::MIN);
+            self.store.remember_open_to_anonymous(repository, said).await
+        } else {
+            self.opened.remove(repository);
+            self.store.forget_open_to_anonymous(repository).await
+        };
+        match noted {
+            Ok(()) if open => self.opened.insert(repository.clone(), now),
+            Ok(()) => {}
+            Err(error) => tracing::warn!("who may read {repository} was not noted: {error}"),
+        }
     }
 
     pub(super) fn held(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, FetchError> {
@@ -370,17 +423,17 @@ impl Fetched {
 }
 
 /// Waits for the upstream, and not for long where there is an answer without it.
-async fn patiently<T>(
-    asking: impl Future<Output = Result<T, UpstreamError>>,
-    in_no_need: bool,
-) -> Result<T, UpstreamError> {
-    if !in_no_need {
-        return asking.await;
+pub(super) async fn patiently<T, E: From<UpstreamError>>(
+    asking: impl Future<Output = Result<T, E>>,
+    has_answer: impl FnOnce() -> Result<bool, E>,
+) -> Result<T, E> {
+    let mut asking = pin!(asking);
+    match timeout(PATIENCE, &mut asking).await {
+        Ok(asked) => asked,
+        Err(_late) if has_answer()? => Err(UpstreamError::Timeout { phase: Phase::Head }.into()),
+        Err(_late) => asking.await,
     }
-    timeout(PATIENCE, asking).await.unwrap_or(Err(LATE))
 }
-
-const LATE: UpstreamError = UpstreamError::Timeout { phase: Phase::Head };
 
 impl quick_cache::Weighter<Digest, Arc<Manifest>> for ByBytes {
     fn weight(&self, _: &Digest, manifest: &Arc<Manifest>) -> u64 {

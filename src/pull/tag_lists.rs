@@ -28,7 +28,7 @@ pub(super) struct TagLists {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TagListError {
+pub enum TagListError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error(transparent)]

@@ -22,6 +22,7 @@ mod eviction;
 mod found;
 mod rows;
 mod tables;
+mod tag_pages;
 
 pub use self::confirmed::Confirmed;
 use self::{

@@ -42,7 +42,7 @@
 //! | `found` | subject, hash of the envelope (16) | the envelope as JSON |
 //! | `ages` | aged, kind (1 manifest, 2 subject, 3 enforced tag, 4 confirmed), key there | – |
 //! | `enforced_tags` | repo, tag | aged |
-//! | `confirmed` | repo, 1, tag | aged, by when the upstream said so last; digest |
+//! | `confirmed` | repo; 1 and a tag, 2 and the query of a page of tags, or 3 | aged, by when the upstream said so last; digest, JSON, or that anonymous clients get it |
 //! | `enforced_repositories`, `internal_repositories` | repo | – |
 //! | `audit` | time, number | the event as JSON |
 //!

@@ -32,6 +32,15 @@ pub struct HeldManifest {
     pub media_type: String,
 }
 
+/// A page of the list of a repository's tags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagPage {
+    pub tags: Vec<String>,
+    /// The query that asks for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// A signature that was found upstream, as found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundEnvelope {

@@ -64,6 +64,9 @@ struct Ask<'a> {
 }
 
 impl Upstream {
+    /// How old it may be what [`Self::open_to_anonymous`] says.
+    pub const PROBE_KEPT: Duration = Duration::from_secs(10 * 60);
+
     pub(super) fn new(requests: Requests, open_to_all: bool) -> Self {
         Self {
             requests: Arc::new(requests),
@@ -197,10 +200,15 @@ impl Upstream {
         .await
     }
 
+    /// What of a query asks for a page of tags: all of it that is passed on.
+    pub fn page_query(query: &str) -> String {
+        filtered_query(query, is_page_parameter)
+    }
+
     /// One page of the tag list; of `query` only `n` and `last` are passed on.
     pub async fn tags(&self, repository: &Repository, query: &str) -> Result<TagsAnswer, UpstreamError> {
         self.counted("tags", async {
-            let query = filtered_query(query, is_page_parameter);
+            let query = Self::page_query(query);
             let ask = Ask { query, accept: JSON, ..Ask::get(repository, "tags/list".to_owned()) };
             let url = self.requests.url(&ask);
             let answer = self.requests.ok(ask).await?;
@@ -240,11 +248,16 @@ impl Upstream {
         .await
     }
 
+    /// Whether anonymous clients may read whatever we may, so that there is nothing to ask for them.
+    pub fn is_open_to_all(&self) -> bool {
+        self.open_to_all || !self.requests.primary().tokens.has_credentials()
+    }
+
     /// Whether anonymous clients may read the repository: what the upstream itself grants to an
     /// anonymous token, so that our credentials are nobody's way in. A failure to find out is an
     /// error.
     pub async fn open_to_anonymous(&self, repository: &Repository) -> Result<bool, UpstreamError> {
-        if self.open_to_all || !self.requests.primary().tokens.has_credentials() {
+        if self.is_open_to_all() {
             return Ok(true);
         }
         let now = self.requests.clock.instant();
@@ -255,7 +268,7 @@ impl Upstream {
         }
         let ask = |requests: Arc<Requests>, repository| async move { requests.probe(&repository).await };
         let open = self.shared(&self.probes, repository.clone(), ask).await?;
-        self.probed.insert(repository.clone(), (open, now + PROBE_KEPT));
+        self.probed.insert(repository.clone(), (open, now + Self::PROBE_KEPT));
         Ok(open)
     }
 
@@ -595,4 +608,3 @@ const MAX_CHALLENGES: usize = 3;
 /// How long the head of an answer is waited for where there is another address.
 const NEXT_PLACE_AFTER: Duration = Duration::from_secs(5);
 const MAX_PROBED: usize = 4096;
-const PROBE_KEPT: Duration = Duration::from_secs(10 * 60);

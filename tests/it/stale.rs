@@ -5,12 +5,12 @@ use std::{fs, time::Duration};
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use serde_json::json;
-use sig_repo::policy::Level;
+use sig_repo::{oci::Digest, policy::Level, upstream::UpstreamConfig};
 
 use crate::support::{
     key::Key,
     mirror::{Answer, CRANE, DOCKER, Mirror, Setup},
-    registry::{Fault, Image, Registry},
+    registry::{Auth, Fault, Image, Registry},
 };
 
 const REPOSITORY: &str = "team/app";
@@ -331,4 +331,172 @@ async fn within_metadata_max_age_the_upstream_is_not_asked_also_after_a_restart(
     scene.mirror.clock.advance(HOUR / 2);
     scene.comes_fresh().await;
     assert_eq!(scene.registry.request_lines(), [format!("HEAD {}", manifest(TAG))]);
+}
+
+fn list(query: &str) -> String {
+    format!("/v2/{REPOSITORY}/tags/list{query}")
+}
+
+/// Every page of the list from this query on, and whether each was stale.
+async fn listed(mirror: &Mirror, query: &str) -> (Vec<String>, Vec<bool>) {
+    let (mut tags, mut stale, mut path) = (Vec::new(), Vec::new(), Some(list(query)));
+    while let Some(next) = path.take() {
+        let answer = mirror.get(&next, CRANE).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        tags.extend(answer.json()["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()));
+        stale.push(warnings(&answer).first().is_some_and(|warning| warning == STALE));
+        path = answer.header("link").map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
+    }
+    (tags, stale)
+}
+
+#[tokio::test]
+async fn the_list_of_tags_comes_as_it_was_last_known_whatever_way_the_upstream_fails() {
+    for (fault, code) in outages() {
+        let mut scene = Scene::new().await;
+        for tag in ["v2", "v3", "v4"] {
+            scene.registry.tag(REPOSITORY, tag, &scene.image.digest);
+        }
+        let all = ["v1", "v2", "v3", "v4"].map(str::to_owned).to_vec();
+        assert_eq!(listed(&scene.mirror, "").await, (all.clone(), vec![false]));
+        assert_eq!(listed(&scene.mirror, "?n=2&x=y").await, (all.clone(), vec![false; 2]));
+        scene.registry.fault("/", fault);
+        for restarted in [false, true] {
+            if restarted {
+                scene.mirror.restart().await;
+            }
+            assert_eq!(listed(&scene.mirror, "").await, (all.clone(), vec![true]), "{code}");
+            assert_eq!(listed(&scene.mirror, "?n=2").await, (all.clone(), vec![true; 2]), "{code}");
+            assert_eq!(scene.counted("tags", code).await, 3, "{code}");
+            // A page that nobody has asked for is not made up.
+            let unseen = scene.mirror.get(&list("?n=3"), CRANE).await;
+            assert!(unseen.status.is_server_error(), "{code}: {unseen:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_tags_ends_with_its_day_or_with_the_upstreams_word() {
+    let mut scene = Scene::new().await;
+    assert_eq!(listed(&scene.mirror, "").await.0, ["v1"]);
+    scene.registry.fault("/", Fault::status(503));
+    scene.mirror.clock.advance(24 * HOUR - Duration::from_secs(1));
+    assert_eq!(listed(&scene.mirror, "").await.0, ["v1"]);
+    scene.mirror.clock.advance(Duration::from_secs(1));
+    assert_eq!(scene.mirror.get(&list(""), CRANE).await.status, StatusCode::BAD_GATEWAY);
+    scene.registry.heal();
+    // What is listed last is what is known.
+    scene.registry.tag(REPOSITORY, "v2", &scene.image.digest);
+    assert_eq!(listed(&scene.mirror, "").await, (vec!["v1".to_owned(), "v2".to_owned()], vec![false]));
+    scene.registry.fault("/", Fault::Reset);
+    assert_eq!(listed(&scene.mirror, "").await, (vec!["v1".to_owned(), "v2".to_owned()], vec![true]));
+    for status in [401, 403, 404] {
+        scene.registry.heal();
+        assert_eq!(listed(&scene.mirror, "").await.1, [false]);
+        assert_eq!(listed(&scene.mirror, "?n=1").await.1, [false; 2]);
+        scene.registry.fault("/", Fault::status(status));
+        assert!(!scene.mirror.get(&list(""), CRANE).await.status.is_success(), "{status}");
+        scene.registry.fault("/", Fault::status(503));
+        for restarted in [false, true] {
+            if restarted {
+                scene.mirror.restart().await;
+            }
+            for query in ["", "?n=1"] {
+                let answer = scene.mirror.get(&list(query), CRANE).await;
+                assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{status} {query}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_stale_shows_what_the_asker_may_see() {
+    let registry = Registry::start().await;
+    registry.push_image(REPOSITORY, Some(TAG), &[b"open"]);
+    let image = registry.push_image(REPOSITORY, Some("internal-v1"), &[b"secret"]);
+    let signature = format!("sha256-{}.sig", image.digest.encoded());
+    registry.tag(REPOSITORY, &signature, &image.digest);
+    let unknown = [b"one", b"two"].map(|name| format!("sha256-{}.sig", Digest::sha256(name).encoded()));
+    unknown.iter().for_each(|tag| registry.tag(REPOSITORY, tag, &image.digest));
+    let mirror = Setup { auth: Some(("admin", "secret")), ..Setup::over(&registry) }.start().await;
+    let admin = [("authorization", "Basic YWRtaW46c2VjcmV0"), ("user-agent", CRANE)];
+    let as_admin = || mirror.send(Method::GET, "/v2/team/app/tags/list", &admin, Default::default());
+    // It is asked for by who sees all of it, and then by who does not.
+    let seen = as_admin().await.json()["tags"].clone();
+    let mut signatures = [&[signature], &unknown[..]].concat();
+    signatures.sort();
+    let mut all = vec!["internal-v1".to_owned()];
+    all.extend(signatures);
+    all.push(TAG.to_owned());
+    assert_eq!(seen, json!(all));
+    // A pull by somebody who may: whose signature that is, is known from then on.
+    let pulled = mirror.send(Method::GET, &manifest("internal-v1"), &admin, Default::default()).await;
+    assert!(pulled.phrase.contains("no valid signature"), "{pulled:?}");
+    registry.fault("/", Fault::status(503));
+    let stale = as_admin().await;
+    assert_eq!((&stale.json()["tags"], warnings(&stale)[0].as_str()), (&seen, STALE));
+    assert_eq!(listed(&mirror, "").await, (vec![TAG.to_owned()], vec![true]));
+}
+
+/// Over a registry that gives this account all, and anonymous clients one repository.
+async fn with_account() -> (Registry, Mirror, Image) {
+    let key = Key::generate();
+    let registry = Registry::with_auth(Auth::public(&[REPOSITORY]).user("mirror", "of-the-mirror")).await;
+    let image = registry.push_image(REPOSITORY, Some(TAG), &[b"layer"]);
+    let upstream = registry.upstream("docker.io");
+    let (username, password) = (Some("mirror".to_owned()), Some("of-the-mirror".to_owned().into()));
+    let upstream = UpstreamConfig { username, password, ..upstream };
+    let setup = Setup { upstreams: vec![upstream], ..Setup::over(&registry) };
+    let mirror = setup.level(Level::Enforce).trusting("ci", &key).start().await;
+    mirror.submit(&key, TAG, &image.bytes).await;
+    (registry, mirror, image)
+}
+
+#[tokio::test]
+async fn what_the_upstream_gives_anonymous_clients_they_get_while_it_fails() {
+    let (registry, mut mirror, image) = with_account().await;
+    let blob = format!("/v2/{REPOSITORY}/blobs/{}", image.children[1]);
+    let paths = [manifest(TAG), manifest(image.digest), list(""), blob];
+    for path in &paths {
+        assert_eq!(mirror.get(path, CRANE).await.status, StatusCode::OK, "{path}");
+    }
+    for (round, fault) in [Fault::status(429), Fault::Reset, Fault::Hang, Fault::status(503)].into_iter().enumerate() {
+        registry.fault("/", fault.clone());
+        // Longer than what was said of anonymous clients is believed without asking.
+        mirror.clock.advance(2 * HOUR);
+        if round % 2 == 1 {
+            mirror.restart().await;
+        }
+        for path in &paths {
+            let answer = mirror.get(path, CRANE).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path} {fault:?}: {answer:?}");
+            assert_eq!(warnings(&answer)[0], STALE, "{path} {fault:?}");
+        }
+    }
+    mirror.clock.advance(16 * HOUR);
+    for path in &paths {
+        assert!(!mirror.get(path, CRANE).await.status.is_success(), "{path}: the day is over");
+    }
+}
+
+#[tokio::test]
+async fn what_the_upstream_no_longer_gives_anonymous_clients_they_do_not_get_while_it_fails() {
+    let (registry, mut mirror, image) = with_account().await;
+    let paths = [manifest(TAG), manifest(image.digest), list("")];
+    for path in &paths {
+        assert_eq!(mirror.get(path, CRANE).await.status, StatusCode::OK, "{path}");
+    }
+    mirror.clock.advance(HOUR);
+    registry.fault("GET /v2/team/app/tags/list", Fault::status(403));
+    assert_eq!(mirror.get(&manifest(TAG), CRANE).await.status, StatusCode::FORBIDDEN);
+    registry.fault("/", Fault::status(503));
+    for restarted in [false, true] {
+        if restarted {
+            mirror.restart().await;
+        }
+        mirror.clock.advance(HOUR);
+        for path in &paths {
+            assert!(!mirror.get(path, CRANE).await.status.is_success(), "{path}");
+        }
+    }
 }

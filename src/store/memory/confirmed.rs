@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    RENEW_AFTER,
+    RENEW_AFTER, is_fresh,
     rows::{AGED_LEN, Aged, Kind, confirmed_cost, repository_key},
     tables::MemoryTables,
 };
@@ -28,7 +28,8 @@ pub struct Confirmed<T> {
 impl Store {
     /// The digest that the upstream named last for a tag.
     pub fn tag_digest(&self, repository: &Repository, tag: &Tag) -> Result<Option<Confirmed<Digest>>, StoreError> {
-        let known = self.inner.memory.read(|transaction| confirmed(transaction, &tag_key(repository, tag)))?;
+        let key = key_of(repository, TAG, tag.as_str());
+        let known = self.inner.memory.read(|transaction| confirmed(transaction, &key))?;
         known.map(|(aged, value)| Ok(Confirmed { what: digest_in(&value)?, at: aged.used })).transpose()
     }
 
@@ -37,7 +38,7 @@ impl Store {
         if self.tag_digest(repository, tag)?.is_none() {
             return Ok(());
         }
-        let key = tag_key(repository, tag);
+        let key = key_of(repository, TAG, tag.as_str());
         self.change_memory(move |tables, touched| {
             if let Some(value) = tables.unconfirm(key.as_bytes())? {
                 // What was noted of the digest under this tag no longer holds.
@@ -46,6 +47,29 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// When the upstream last gave anonymous clients this repository.
+    pub fn open_to_anonymous(&self, repository: &Repository) -> Result<Option<Timestamp>, StoreError> {
+        let known = self.inner.memory.read(|transaction| confirmed(transaction, &key_of(repository, OPEN, "")))?;
+        Ok(known.map(|(aged, _)| aged.used))
+    }
+
+    pub async fn remember_open_to_anonymous(&self, repository: &Repository, at: Timestamp) -> Result<(), StoreError> {
+        if self.open_to_anonymous(repository)?.is_some_and(|known| is_fresh(known, at)) {
+            return Ok(());
+        }
+        let (key, aged) = (key_of(repository, OPEN, ""), Aged { enforced: false, used: at });
+        self.change_memory(move |tables, _| tables.confirm(&key, &[], aged).map(drop)).await
+    }
+
+    /// The upstream has said that anonymous clients do not get it.
+    pub async fn forget_open_to_anonymous(&self, repository: &Repository) -> Result<(), StoreError> {
+        if self.open_to_anonymous(repository)?.is_none() {
+            return Ok(());
+        }
+        let key = key_of(repository, OPEN, "");
+        self.change_memory(move |tables, _| tables.unconfirm(key.as_bytes()).map(drop)).await
     }
 }
 
@@ -60,7 +84,7 @@ impl MemoryTables<'_> {
         touched: &mut Touched,
     ) -> Result<(), StoreError> {
         let value = Key::default().digest(digest);
-        if let Some(old) = self.confirm(&tag_key(repository, tag), value.as_bytes(), aged)?
+        if let Some(old) = self.confirm(&key_of(repository, TAG, tag.as_str()), value.as_bytes(), aged)?
             && old != value.as_bytes()
         {
             // So that the tag is noted again should it come back to it.
@@ -70,7 +94,7 @@ impl MemoryTables<'_> {
     }
 
     /// Says what was there before, where this is written.
-    fn confirm(&mut self, key: &Key, value: &[u8], aged: Aged) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn confirm(&mut self, key: &Key, value: &[u8], aged: Aged) -> Result<Option<Vec<u8>>, StoreError> {
         let key = key.as_bytes();
         if let Some(row) = self.confirmed.get(key)?
             && holds(row.value(), value, aged)?
@@ -86,7 +110,7 @@ impl MemoryTables<'_> {
     }
 
     /// Says what was there.
-    fn unconfirm(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn unconfirm(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(row) = self.confirmed.remove(key)?.map(|row| row.value().to_vec()) else { return Ok(None) };
         let (aged, value) = split(&row)?;
         self.ages.remove(aged.key(Kind::Confirmed, key).as_bytes())?;
@@ -112,11 +136,23 @@ pub(super) fn knows_tag(
     digest: &Digest,
     aged: Aged,
 ) -> Result<bool, StoreError> {
-    let Some((known, value)) = confirmed(transaction, &tag_key(repository, tag))? else { return Ok(false) };
-    Ok(value == Key::default().digest(digest).as_bytes() && is_as_good(known, aged))
+    is_known(transaction, &key_of(repository, TAG, tag.as_str()), Key::default().digest(digest).as_bytes(), aged)
 }
 
-fn confirmed(transaction: &ReadTransaction, key: &Key) -> Result<Option<(Aged, Vec<u8>)>, StoreError> {
+/// Whether this is known already, and needs no renewal.
+pub(super) fn is_known(transaction: &ReadTransaction, key: &Key, value: &[u8], aged: Aged) -> Result<bool, StoreError> {
+    let table = transaction.open_table(CONFIRMED)?;
+    table.get(key.as_bytes())?.map_or(Ok(false), |row| holds(row.value(), value, aged))
+}
+
+/// Whether there is anything under keys that begin so.
+pub(super) fn has_any(transaction: &ReadTransaction, prefix: &Key) -> Result<bool, StoreError> {
+    let table = transaction.open_table(CONFIRMED)?;
+    let first = table.range(prefix.as_bytes()..)?.next().transpose()?;
+    Ok(first.is_some_and(|(key, _)| key.value().starts_with(prefix.as_bytes())))
+}
+
+pub(super) fn confirmed(transaction: &ReadTransaction, key: &Key) -> Result<Option<(Aged, Vec<u8>)>, StoreError> {
     let table = transaction.open_table(CONFIRMED)?;
     let Some(row) = table.get(key.as_bytes())? else { return Ok(None) };
     let (aged, value) = split(row.value())?;
@@ -146,8 +182,10 @@ fn digest_in(value: &[u8]) -> Result<Digest, StoreError> {
     }
 }
 
-fn tag_key(repository: &Repository, tag: &Tag) -> Key {
-    repository_key(repository).raw(&[TAG]).raw(tag.as_str().as_bytes())
+pub(super) fn key_of(repository: &Repository, kind: u8, name: &str) -> Key {
+    repository_key(repository).raw(&[kind]).raw(name.as_bytes())
 }
 
 const TAG: u8 = 1;
+pub(super) const TAG_PAGE: u8 = 2;
+const OPEN: u8 = 3;

@@ -89,7 +89,10 @@ impl MemoryTables<'_> {
     }
 }
 
-fn keys_under<V: redb::Value + 'static>(table: &Table<'_, Bytes, V>, prefix: &Key) -> Result<Vec<Vec<u8>>, StoreError> {
+pub(super) fn keys_under<V: redb::Value + 'static>(
+    table: &Table<'_, Bytes, V>,
+    prefix: &Key,
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut keys = Vec::new();
     for row in table.range(prefix.as_bytes()..)? {
         let (key, _) = row?;

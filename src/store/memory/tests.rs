@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::store::{
-    AuditKind, AuditRow, Config, Disk, FoundEnvelope, Identity,
+    AuditKind, AuditRow, Config, Disk, FoundEnvelope, Identity, TagPage,
     tests::{Running, clock, config, repository, seconds, start},
 };
 
@@ -145,6 +145,43 @@ async fn the_digest_that_a_tag_was_confirmed_to_name_is_kept_with_the_time() {
     drop(running);
     let running = Running::at(dir.path(), &clock);
     assert_eq!(known(&running.store), kept);
+}
+
+#[tokio::test]
+async fn of_a_repository_so_many_pages_of_tags_are_kept_and_so_many_bytes() {
+    let (_dir, running) = start();
+    let store = &running.store;
+    let (ours, theirs) = (repository("team/app"), repository("team/application"));
+    let page = |tag: &str, bytes: usize| TagPage { tags: vec![tag.to_owned(); bytes / 100 + 1], next: None };
+    let put = async |repository: &Repository, query: String, page: TagPage| {
+        store.remember_tag_page(repository, &query, &page, running.clock.now()).await.unwrap();
+        running.clock.advance(Duration::from_secs(1));
+    };
+    let kept = |repository, n: usize| store.tag_page(repository, &format!("n={n}")).unwrap().is_some();
+    put(&theirs, "n=0".into(), page("v1", 0)).await;
+    for n in 0..tag_pages::PAGES_MAX + 3 {
+        put(&ours, format!("n={n}"), page("v1", 0)).await;
+    }
+    assert!((0..3).all(|n| !kept(&ours, n)) && (3..tag_pages::PAGES_MAX + 3).all(|n| kept(&ours, n)));
+    // Of bytes too: each of these takes a third of the room.
+    let tag = "x".repeat(97);
+    for n in 100..104 {
+        put(&ours, format!("n={n}"), page(&tag, tag_pages::PAGES_BYTES_MAX / 3)).await;
+    }
+    assert!((0..102).all(|n| !kept(&ours, n)) && kept(&ours, 102) && kept(&ours, 103));
+    // What is larger than all the room is not kept, nor is what was listed before it.
+    put(&ours, "n=103".into(), page(&tag, 2 * tag_pages::PAGES_BYTES_MAX)).await;
+    assert!(!kept(&ours, 103) && kept(&ours, 102) && kept(&theirs, 0));
+    let commits = store.counters().commits;
+    put(&theirs, "n=0".into(), page("v1", 0)).await;
+    assert_eq!(store.counters().commits, commits, "nothing new");
+    put(&theirs, "n=0".into(), page("v2", 0)).await;
+    let known = store.tag_page(&theirs, "n=0").unwrap().unwrap();
+    assert_eq!(known.what, page("v2", 0));
+    store.forget_tag_pages(&ours).await.unwrap();
+    assert!(!kept(&ours, 102) && kept(&theirs, 0));
+    store.forget_tag_pages(&theirs).await.unwrap();
+    assert_eq!(store.inner.memory.read(rows::used).unwrap(), 0);
 }
 
 #[tokio::test]

@@ -36,12 +36,18 @@ struct Rows {
 pub(super) struct Entry {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    last_used: Mutex<Timestamp>,
+    used: Mutex<Used>,
     /// How many are reading it.
     readers: AtomicUsize,
     /// What the file was like when all of it was last seen to have the digest; none since the start.
     pub(super) verified: Mutex<Option<Stamp>>,
     pub(super) shared: Shared,
+}
+
+/// When a blob was used last, and what of that is known to its file.
+struct Used {
+    last: Timestamp,
+    noted: Timestamp,
 }
 
 /// Keeps a blob from being evicted while somebody reads it.
@@ -224,7 +230,7 @@ impl Entry {
         Self {
             digest,
             size,
-            last_used: Mutex::new(last_used),
+            used: Mutex::new(Used { last: last_used, noted: last_used }),
             readers: AtomicUsize::new(0),
             verified: Mutex::new(verified),
             shared: Shared::default(),
@@ -236,17 +242,18 @@ impl Entry {
     }
 
     pub(super) fn last_used(&self) -> Timestamp {
-        *self.last_used.lock()
+        self.used.lock().last
     }
 
-    /// Notes a use. True if the last one is so long ago that the file should say so too.
+    /// Notes a use. True if its file was told of one so long ago that it should be told of this one.
     pub(super) fn used(&self, now: Timestamp) -> bool {
-        let mut last_used = self.last_used.lock();
-        let noted = now.duration_since(*last_used).as_secs() >= NOTED_AFTER_SECS;
-        if noted {
-            *last_used = now;
+        let mut used = self.used.lock();
+        used.last = now;
+        let is_due = now.duration_since(used.noted).as_secs() >= NOTED_AFTER_SECS;
+        if is_due {
+            used.noted = now;
         }
-        noted
+        is_due
     }
 
     /// How much is gained by letting it go: how long it was not used, times the digits of its size. A
@@ -276,7 +283,7 @@ impl Drop for Room {
 /// What is evicted beyond the need, as a part of the whole.
 const SLACK: u64 = 50;
 
-/// A use is written down once in so long.
+/// The file is told of a use once in so long.
 const NOTED_AFTER_SECS: i64 = 60;
 
 #[cfg(test)]
@@ -315,6 +322,16 @@ mod tests {
         assert_eq!(index.totals(), (2, 2900));
         let counters = &index.counters;
         assert_eq!((counters.blobs.get(), counters.bytes.get(), counters.evictions.get()), (2, 2900, 2));
+    }
+
+    #[test]
+    fn a_use_counts_at_once_and_is_noted_once_a_minute() {
+        let index = index(3000, &[(1, 1000, 3), (2, 1000, 2), (3, 1000, 1)]);
+        let use_at = |n: u8, seconds: u64| index.take(&digest(n)).unwrap().0.used(now() + Duration::from_secs(seconds));
+        assert_eq!([use_at(3, 0), use_at(1, 1), use_at(2, 2), use_at(3, 3)], [true, true, true, false]);
+        let (_room, Evicted(gone)) = index.make_room(1000, now() + Duration::from_secs(4)).unwrap();
+        assert_eq!(gone, [digest(1)]);
+        assert_eq!([use_at(3, 59), use_at(3, 60), use_at(3, 61)], [false, true, false]);
     }
 
     #[test]

@@ -70,9 +70,14 @@ impl Door {
 
 impl Connection {
     pub(crate) fn ask(&mut self, method: &str, path: &str) -> anyhow::Result<Head> {
+        self.ask_with(method, path, "")
+    }
+
+    /// With further headers, a line each.
+    pub(crate) fn ask_with(&mut self, method: &str, path: &str, headers: &str) -> anyhow::Result<Head> {
         ensure!(self.read.is_empty(), "an answer to something that was not asked");
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: registry.test\r\nUser-Agent: {USER_AGENT}\r\nAccept: {ACCEPT}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: registry.test\r\nUser-Agent: {USER_AGENT}\r\nAccept: {ACCEPT}\r\n{headers}\r\n"
         );
         self.stream.write_all(head.as_bytes())?;
         self.read = 0..0;
@@ -83,7 +88,10 @@ impl Connection {
                 return Head::read(&String::from_utf8_lossy(&so_far[..end]));
             }
             let length = self.stream.read(&mut self.buffer[self.read.end..])?;
-            ensure!(length > 0, "{path}: the connection ended instead of an answer");
+            if length == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+                    .context("the connection ended instead of an answer");
+            }
             self.read.end += length;
         }
     }
@@ -108,15 +116,25 @@ impl Connection {
     pub(crate) fn whole(&mut self, path: &str, expected: &[u8]) -> anyhow::Result<Head> {
         let head = self.ask("GET", path)?;
         ensure!(head.status == 200, "{} to {path}", head.status);
-        ensure!(head.length == expected.len() as u64, "{path}: {} bytes of {}", head.length, expected.len());
-        let mut rest = expected;
+        self.body(&head, expected).with_context(|| path.to_owned())?;
+        Ok(head)
+    }
+
+    /// The body of this answer, of which every byte is known. One that is wrong counts where the body is whole: what breaks
+    /// off was no blob yet.
+    pub(crate) fn body(&mut self, head: &Head, expected: &[u8]) -> anyhow::Result<()> {
+        ensure!(head.length == expected.len() as u64, "{} bytes of {}", head.length, expected.len());
+        let (mut rest, mut wrong) = (expected, None);
         while !rest.is_empty() {
-            let taken = self.take(rest.len() as u64).with_context(|| format!("{path} with {} to come", rest.len()))?;
+            let taken = self.take(rest.len() as u64).with_context(|| format!("with {} bytes to come", rest.len()))?;
             let (these, others) = rest.split_at(taken.len());
-            ensure!(taken == these, "{path}: wrong bytes before the last {}", others.len());
+            if taken != these {
+                wrong.get_or_insert(expected.len() - rest.len());
+            }
             rest = others;
         }
-        Ok(head)
+        ensure!(wrong.is_none(), "whole, and with wrong bytes after {wrong:?}");
+        Ok(())
     }
 }
 

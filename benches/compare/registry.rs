@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -38,6 +38,7 @@ struct Shared {
     clock: Clock,
     content: Mutex<HashMap<String, Content>>,
     requests: Mutex<Vec<String>>,
+    connections: Mutex<HashMap<SocketAddr, TcpStream>>,
     sent: AtomicU64,
     pace: Mutex<Pace>,
     fault: Mutex<Option<Fault>>,
@@ -62,7 +63,8 @@ struct Pace {
 struct Asked {
     method: String,
     path: String,
-    from: usize,
+    /// The first and the last byte of the part that is wanted.
+    range: Option<(usize, usize)>,
 }
 
 impl Registry {
@@ -73,6 +75,7 @@ impl Registry {
             clock,
             content: Mutex::default(),
             requests: Mutex::default(),
+            connections: Mutex::default(),
             sent: AtomicU64::default(),
             pace: Mutex::default(),
             fault: Mutex::default(),
@@ -85,8 +88,15 @@ impl Registry {
                     return;
                 }
                 let (Ok(stream), shared) = (stream, Arc::clone(&shared)) else { continue };
-                // Whoever leaves in the middle has left; there is nobody to tell.
-                thread::spawn(move || drop(shared.serve(&stream)));
+                thread::spawn(move || {
+                    let Ok(peer) = stream.peer_addr() else { return };
+                    if let Ok(stream) = stream.try_clone() {
+                        shared.connections.lock().insert(peer, stream);
+                    }
+                    // Whoever leaves in the middle has left; there is nobody to tell.
+                    drop(shared.serve(&stream));
+                    shared.connections.lock().remove(&peer);
+                });
             }
         });
         Ok(registry)
@@ -111,6 +121,15 @@ impl Registry {
     #[allow(dead_code, reason = "a comparison breaks nothing")]
     pub(crate) fn fault(&self, fault: Option<Fault>) {
         *self.shared.fault.lock() = fault;
+    }
+
+    /// Ends all connections.
+    #[allow(dead_code, reason = "a comparison breaks nothing")]
+    pub(crate) fn hang_up(&self) {
+        for stream in self.shared.connections.lock().values() {
+            // It may have ended by itself.
+            drop(stream.shutdown(Shutdown::Both));
+        }
     }
 
     /// Bytes of blobs so far.
@@ -159,16 +178,21 @@ impl Shared {
             return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         }
         let content = self.content.lock().get(&asked.path).cloned();
-        let Some(Content { media_type, digest, bytes }) = content.filter(|content| asked.from <= content.bytes.len())
-        else {
+        let Some(Content { media_type, digest, bytes }) = content else {
             return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         };
-        let (from, size) = (asked.from, bytes.len());
-        let length = size - from;
-        let status = match from {
-            0 => "200 OK".to_owned(),
-            _ => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{size}", size - 1),
+        let size = bytes.len();
+        let (bytes, status) = match asked.range {
+            Some((first, last)) if first <= last && first < size => {
+                let last = last.min(size - 1);
+                (
+                    bytes.slice(first..=last),
+                    format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/{size}"),
+                )
+            }
+            _ => (bytes, "200 OK".to_owned()),
         };
+        let length = bytes.len();
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\nDocker-Content-Digest: {digest}\r\n\r\n"
         );
@@ -176,8 +200,8 @@ impl Shared {
         if asked.method == "HEAD" {
             return Ok(());
         }
-        let to = if fault == Some(Fault::Cut) { from + length / 2 } else { size };
-        for piece in bytes[from..to].chunks(PIECE) {
+        let to = if fault == Some(Fault::Cut) { length / 2 } else { length };
+        for piece in bytes[..to].chunks(PIECE) {
             self.wait_for(piece.len());
             if fault == Some(Fault::Altered) {
                 let altered: Vec<_> = piece.iter().map(|byte| !byte).collect();
@@ -189,7 +213,7 @@ impl Shared {
                 self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
         }
-        if to < size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        if to < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     /// Until it is the turn of so many bytes.
@@ -212,7 +236,7 @@ impl Asked {
         reader.read_line(&mut line)?;
         let mut words = line.split_ascii_whitespace().map(str::to_owned);
         let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
-        let mut from = 0;
+        let mut range = None;
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -220,10 +244,10 @@ impl Asked {
             }
             let header = line.trim().to_ascii_lowercase();
             if header.is_empty() {
-                return Ok(Some(Self { method, path, from }));
+                return Ok(Some(Self { method, path, range }));
             }
-            if let Some(first) = header.strip_prefix("range: bytes=").and_then(|range| range.strip_suffix('-')) {
-                from = first.parse().unwrap_or(0);
+            if let Some((first, last)) = header.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
+                range = first.parse().ok().map(|first| (first, last.parse().unwrap_or(usize::MAX)));
             }
         }
     }

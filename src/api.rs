@@ -24,12 +24,12 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE};
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
     access::BasicAuth,
@@ -44,7 +44,7 @@ use self::problem::{Problem, ProblemKind, quoted};
 
 pub use self::archive::{Archive, ArchivedSignature};
 pub use self::audit::EventList;
-pub use self::cache::{CacheRemoval, CacheState};
+pub use self::cache::{CacheRemoval, CacheState, Prefetch, PrefetchCounts, PrefetchLine, PrefetchState};
 pub use self::openapi::document as openapi_document;
 pub use self::problem::Problem as ApiProblem;
 pub use self::signatures::{NewSignature, SignatureList, SignatureRecord};
@@ -73,7 +73,11 @@ pub struct Api {
     clock: Clock,
     /// Held from looking at the signers until they are changed.
     signer_changes: Mutex<()>,
+    /// So many requests to fetch images go on at a time.
+    prefetches: Semaphore,
 }
+
+const MAX_PREFETCHES: usize = 2;
 
 /// Every path under `/api`, with an answer for those that do not exist.
 pub fn router(api: Api) -> Router {
@@ -86,6 +90,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/signers/{id}", delete(signers::revoke))
         .route("/api/v1/archive", get(archive::list))
         .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/cache/prefetch", post(cache::prefetch::prefetch))
         .route("/api/v1/cache", get(cache::state).delete(cache::remove))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(no_such_path)
@@ -105,7 +110,17 @@ impl Api {
         audit: Arc<Audit>,
         clock: Clock,
     ) -> Self {
-        Self { config, store, judge, trusted, puller, audit, clock, signer_changes: Mutex::new(()) }
+        Self {
+            config,
+            store,
+            judge,
+            trusted,
+            puller,
+            audit,
+            clock,
+            signer_changes: Mutex::new(()),
+            prefetches: Semaphore::new(MAX_PREFETCHES),
+        }
     }
 
     /// Refuses what nobody may do as long as nobody can be told from anybody.

@@ -195,6 +195,11 @@ impl BlobCache {
         Scrubber::new(self.clone(), self.inner.scrub)
     }
 
+    /// Whether a blob lies here, as far as that is known without a look at its file.
+    pub fn is_kept(&self, digest: &Digest) -> bool {
+        !self.inner.index.is_gone(digest)
+    }
+
     /// Whether anything is here that somebody else may have fetched: the blob, or a fetch of it.
     pub fn has(&self, digest: &Digest) -> bool {
         !self.inner.index.is_gone(digest) || self.inner.fills.lock().contains_key(digest)

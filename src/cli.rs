@@ -13,6 +13,7 @@ mod healthcheck;
 mod image;
 mod import;
 mod layout;
+mod prefetch;
 mod progress;
 mod roots;
 mod serve;
@@ -77,6 +78,8 @@ enum Command {
     Export(Box<export::Options>),
     /// List, add or revoke the signers that a server trusts
     Signers(signers::Options),
+    /// Have a server fetch images before anybody asks for them
+    Prefetch(prefetch::Options),
     /// Verify the blobs that are kept
     Cache(cache::Options),
     /// Renew the trusted root of sigstore that keyless signatures are verified with
@@ -114,6 +117,9 @@ pub fn run() -> ExitCode {
         }
         Command::Export(options) => export::run(&options),
         Command::Signers(options) => signers::run(&options),
+        Command::Prefetch(options) => {
+            return prefetch::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        }
         Command::Cache(options) => {
             return cache::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }

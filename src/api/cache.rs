@@ -1,5 +1,7 @@
 //! `/api/v1/cache`: what is kept of the blobs, and what is kept no longer.
 
+pub(super) mod prefetch;
+
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
@@ -20,6 +22,8 @@ use super::{
     query::Query,
     time::whole_seconds,
 };
+
+pub use self::prefetch::{Prefetch, PrefetchCounts, PrefetchLine, PrefetchState};
 
 /// The blobs that are kept, and what became of those that were asked for since the start.
 #[derive(Debug, Default, Serialize, ToSchema)]

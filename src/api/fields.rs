@@ -10,7 +10,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::problem::{Problem, ProblemKind, quoted};
@@ -30,6 +30,7 @@ enum Value {
     Null,
     String(String),
     Object(Vec<(String, Value)>),
+    Array(Vec<Value>),
     Other(&'static str),
 }
 
@@ -66,6 +67,25 @@ impl Fields {
 
     pub(super) fn required(&mut self, name: &str, expected: &str) -> Result<String, Problem> {
         self.string(name)?.ok_or_else(|| Problem::field(name, format!("is missing, expected {expected}")))
+    }
+
+    /// An array of strings, of so many at most; none where it is absent.
+    pub(super) fn strings(&mut self, name: &str, max: usize) -> Result<Vec<String>, Problem> {
+        let entries = match self.0.remove(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(entries)) => entries,
+            Some(other) => {
+                return Err(Problem::field(name, format!("is {}, expected an array of strings", other.kind())));
+            }
+        };
+        if entries.len() > max {
+            return Err(Problem::field(name, format!("has more than {max} entries")));
+        }
+        let string = |entry| match entry {
+            Value::String(text) => Ok(text),
+            other => Err(Problem::field(name, format!("holds {}, expected an array of strings", other.kind()))),
+        };
+        entries.into_iter().map(string).collect()
     }
 
     /// An object whose values are all strings.
@@ -117,6 +137,7 @@ impl Value {
             Self::Null => "null",
             Self::String(_) => "a string",
             Self::Object(_) => "an object",
+            Self::Array(_) => "an array",
             Self::Other(kind) => kind,
         }
     }
@@ -124,11 +145,24 @@ impl Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(ValueVisitor { in_array: false })
     }
 }
 
-struct ValueVisitor;
+/// An entry of an array: what it holds in its turn is read past, never kept.
+struct Entry;
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(ValueVisitor { in_array: true })
+    }
+}
+
+struct ValueVisitor {
+    in_array: bool,
+}
 
 impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
@@ -165,15 +199,19 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::String(text))
     }
 
-    /// No body of ours has an array: it is read past, never kept.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while !self.in_array && entries.len() < MAX_ENTRIES {
+            let Some(entry) = seq.next_element_seed(Entry)? else { return Ok(Value::Array(entries)) };
+            entries.push(entry);
+        }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other("an array"))
+        Ok(Value::Array(entries))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
-        while entries.len() < MAX_ENTRIES {
+        while !self.in_array && entries.len() < MAX_ENTRIES {
             let Some(entry) = map.next_entry()? else { return Ok(Value::Object(entries)) };
             entries.push(entry);
         }
@@ -216,6 +254,26 @@ mod tests {
             (r#"{"tag":"a","metadata":{"b":"","b":""}}"#, r#"metadata: the key "b" is there more than once"#),
         ] {
             assert_eq!(detail(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_array_holds_strings_and_no_more_than_are_wanted() {
+        let strings = |body: &str| {
+            let strings = Fields::parse(body.as_bytes(), KNOWN).and_then(|mut fields| fields.strings("tag", 2));
+            strings.map_err(|problem| serde_json::to_value(problem).unwrap()["detail"].as_str().unwrap().to_owned())
+        };
+        for absent in ["{}", r#"{"tag":null}"#, r#"{"tag":[]}"#] {
+            assert_eq!(strings(absent), Ok(Vec::new()), "{absent}");
+        }
+        assert_eq!(strings(r#"{"tag":["a","b"]}"#), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        for (body, expected) in [
+            (r#"{"tag":"a"}"#, "tag: is a string, expected an array of strings"),
+            (r#"{"tag":["a",["b"]]}"#, "tag: holds an array, expected an array of strings"),
+            (r#"{"tag":[{"a":"b"}]}"#, "tag: holds an object, expected an array of strings"),
+            (r#"{"tag":["a","b","c"]}"#, "tag: has more than 2 entries"),
+        ] {
+            assert_eq!(strings(body), Err(expected.to_owned()), "{body}");
         }
     }
 

@@ -40,6 +40,7 @@ pub fn document() -> Result<String, serde_json::Error> {
         audit::list,
         cache::state,
         cache::remove,
+        cache::prefetch::prefetch,
         serve,
     ),
     // Without authentication, or with it.

@@ -57,6 +57,7 @@ pub(crate) enum ProblemKind {
     TooManyUnverified,
     BodyTooLarge,
     UnsupportedMediaType,
+    NoCache,
     TagTypeContradiction,
     UnsupportedEnvelope,
     InternalError,
@@ -92,6 +93,7 @@ impl ProblemKind {
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON")
             }
+            Self::NoCache => ("no-cache", StatusCode::CONFLICT, "Nothing is kept here"),
             Self::TagTypeContradiction => {
                 ("tag-type-contradiction", StatusCode::UNPROCESSABLE_ENTITY, "Tag and tag type contradict each other")
             }

@@ -77,6 +77,38 @@ impl Server {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Posts what is answered by a line of JSON now and then, and hands over each as it comes.
+    pub(super) async fn post_for_lines(
+        &self,
+        path: &str,
+        body: &Value,
+        mut met: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let silent = || format!("nothing came from {} for {} seconds", self.base, PATIENCE.as_secs());
+        let request = self.request(&Method::POST, path, Some(body))?;
+        let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await.with_context(silent)?;
+        let (head, mut body) = answer.with_context(|| format!("no answer from {}", self.base))?.into_parts();
+        if !head.status.is_success() {
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|_| anyhow::anyhow!("the answer broke off"))?.to_bytes();
+            return self.answer(Exchanged { status: head.status, retry_after: None, body }).map(drop);
+        }
+        let mut line = Vec::new();
+        while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.with_context(silent)? {
+            let frame = frame.context("the answer broke off")?;
+            for piece in frame.data_ref().into_iter().flat_map(|data| data.split_inclusive(|byte| *byte == b'\n')) {
+                line.extend_from_slice(piece);
+                ensure!(line.len() <= MAX_ANSWER_BYTES, "{} answers with a line without end", self.base);
+                if line.ends_with(b"\n") {
+                    let parsed = serde_json::from_slice(&line);
+                    met(parsed.with_context(|| format!("{} answers not as a sig-repo does", self.base))?)?;
+                    line.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.ask(Method::DELETE, path, None).await
     }
@@ -124,7 +156,7 @@ impl Server {
         self.exchange(&method, path, body).await
     }
 
-    async fn exchange(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Exchanged> {
+    fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(format!("{}/api/v1/{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -132,7 +164,11 @@ impl Server {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::from(body.map(Value::to_string).unwrap_or_default()))?;
+        Ok(request.body(Full::from(body.map(Value::to_string).unwrap_or_default()))?)
+    }
+
+    async fn exchange(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Exchanged> {
+        let request = self.request(method, path, body)?;
         let exchange = async {
             let answer = self.client.request(request).await.with_context(|| format!("no answer from {}", self.base))?;
             let (head, body) = answer.into_parts();

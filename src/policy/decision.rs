@@ -116,6 +116,19 @@ impl Reason {
         }
     }
 
+    /// The same, for whoever asks: what is hidden from them and what is not there have one.
+    pub fn code_for_asker(&self) -> &'static str {
+        match self {
+            Self::Invisible => Self::Absent.code(),
+            other => other.code(),
+        }
+    }
+
+    /// Whether somebody has decided. If not something has failed, and it may come the next time.
+    pub fn is_decided(&self) -> bool {
+        !matches!(self, Self::Upstream(_) | Self::InvalidManifest | Self::ShuttingDown | Self::Internal)
+    }
+
     /// Which of several reasons helps most: a signature that nearly counted says more than one that
     /// nobody knows, and "could not tell" more than both, since it may pass.
     fn weight(&self) -> u8 {

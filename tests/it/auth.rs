@@ -5,7 +5,7 @@ use http::{Method, Request, StatusCode, header};
 
 use crate::support::api::{Api, Setup};
 
-const ROUTES: [(Method, &str); 13] = [
+const ROUTES: [(Method, &str); 14] = [
     (Method::GET, "/api/v1/signatures"),
     (Method::POST, "/api/v1/signatures"),
     (Method::DELETE, "/api/v1/signatures/00000000000000000000000000000000"),
@@ -16,6 +16,7 @@ const ROUTES: [(Method, &str); 13] = [
     (Method::GET, "/api/v1/audit"),
     (Method::GET, "/api/v1/cache"),
     (Method::DELETE, "/api/v1/cache"),
+    (Method::POST, "/api/v1/cache/prefetch"),
     (Method::GET, "/api/v1/openapi.json"),
     (Method::GET, "/api/v1/nothing"),
     (Method::PUT, "/api/v1/tags"),

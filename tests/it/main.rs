@@ -24,6 +24,7 @@ mod lying_upstream;
 mod notation;
 mod openapi;
 mod pitfalls;
+mod prefetch;
 mod pull;
 mod pushes;
 mod server_commands;

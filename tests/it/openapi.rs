@@ -37,5 +37,5 @@ async fn every_operation_that_is_described_is_served() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 12);
+    assert_eq!(operations, 13);
 }

@@ -4,9 +4,36 @@ use crate::{
     clients::{Client, Mode, Pull, Reference},
     doors::Door,
     hub::Fault,
+    images::Image,
     mirror::Mirror,
     world::inside,
 };
+
+/// Known to the mirror from before, it comes while the upstream fails, to a client that has nothing of it.
+#[test]
+#[ignore = "needs root and real clients: tests/run"]
+fn an_upstream_that_fails_is_not_noticed_by_who_pulls_what_came_before() {
+    inside(|world| {
+        let mirror = Mirror::start(world, &[("POLICY_DEFAULT", "enforce")]);
+        let faults = [Fault::Status(402), Fault::Status(429), Fault::Status(500), Fault::Reset, Fault::Silence];
+        for (client, fault) in Client::all().into_iter().zip(faults.into_iter().cycle()) {
+            let [signed, unsigned] = std::array::from_fn(|_| world.registry.publish("v1"));
+            mirror.submit(&world.signer, &signed.single, &signed.tag);
+            pull(client, &signed).comes(world, &signed.single);
+            client.empty(world);
+            assert!(!mirror.gives(&unsigned, &unsigned.tag));
+            let _faulty = world.hub.fail(fault);
+            pull(client, &signed).comes(world, &signed.single);
+            client.empty(world);
+            pull(client, &unsigned).is_refused(world, &unsigned, "refused");
+        }
+    });
+}
+
+fn pull(client: Client, image: &Image) -> Pull<'_> {
+    let (mode, reference) = (client.modes()[0], Reference::Tag(&image.tag));
+    Pull { client, mode, door: Door::Plain, repository: &image.repository, reference }
+}
 
 /// With the upstream well again, the image comes.
 #[test]

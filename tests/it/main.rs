@@ -21,6 +21,8 @@ mod faces;
 mod import_export;
 mod layers;
 mod lying_upstream;
+#[path = "../../benches/soak/mixed_load.rs"]
+mod mixed_load;
 mod notation;
 mod openapi;
 mod pitfalls;
@@ -30,6 +32,7 @@ mod pushes;
 mod server_commands;
 mod signatures_api;
 mod signers_api;
+mod soak;
 mod stale;
 mod support;
 mod thresholds;

@@ -68,7 +68,7 @@ const STARTS: usize = 20;
 const CROWD_MEGABYTES: usize = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
-const MANIFEST_GOAL: f64 = 0.8;
+const MANIFEST_GOAL: f64 = 0.6;
 
 struct World<'a> {
     session: &'a Session,

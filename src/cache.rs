@@ -31,6 +31,7 @@ use self::{
     directory::{Directory, Stamp},
     fill::{Background, Fill, FillError, Job},
     index::{Entry, Evicted, InUse, Index, Room},
+    scrub::Finding,
 };
 use crate::{clock::Clock, oci::Digest, telemetry::CacheCounters};
 
@@ -227,7 +228,9 @@ impl BlobCache {
             }
             Err(error) => {
                 tracing::warn!(digest = %entry.0.digest, "a cached blob cannot be opened: {error}");
-                self.discard(&entry.0);
+                if let Finding::Damaged(_) = Finding::of(&error) {
+                    self.discard(&entry.0);
+                }
                 return None;
             }
         };

@@ -1,6 +1,13 @@
 //! Blobs that are kept: fetched once, served to whoever may have them, and never a wrong byte.
 
-use std::{fs, os::unix::fs::FileExt, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -12,7 +19,7 @@ use crate::support::{
     api::ADMIN,
     key::Key,
     mirror::{Answer, CRANE, Mirror, Setup},
-    process::run,
+    process::{Server, run},
     registry::{Fault, Image, Logged, Registry},
 };
 
@@ -513,4 +520,58 @@ async fn pitfall_13_a_hit_and_a_miss_meet_the_same_gate() {
     assert!(!scene.mirror.head(&scene.path(REPOSITORY), CRANE).await.status.is_success());
     assert_eq!(scene.ask(&[("range", "bytes=0-9")]).await.status, scene.get().await.status);
     assert_eq!(scene.asked(REPOSITORY), ["GET"]);
+}
+
+/// The blob is there still when files can be opened again, and until then nobody gets a wrong one.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_system_opens_no_file_nothing_kept_is_lost() {
+    let registry = Registry::start().await;
+    let layer: Bytes = (0..300_001u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    registry.push_image(REPOSITORY, Some("v1"), &[&layer]);
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[("PROXY_REMOTEURL", registry.url().as_str())]);
+    let blob = Digest::sha256(&layer);
+    let path = format!("/v2/{REPOSITORY}/blobs/{blob}");
+    let mut client = KeptAlive::to(&server);
+    assert_eq!(client.get(&format!("/v2/{REPOSITORY}/manifests/v1")).0, 200);
+    assert!(client.get(&path) == (200, layer.to_vec()));
+    let encoded = blob.encoded();
+    let file = directory.path().join("cache/blobs/sha256").join(&encoded[..2]).join(encoded);
+    server.until("the file of the blob", |_| file.exists());
+    let fetched = || registry.requests().iter().filter(|request| request.path == path).count();
+    assert!(client.get(&path) == (200, layer.to_vec()));
+    assert_eq!(fetched(), 1);
+
+    let (free, limit) = (server.lowest_free_descriptor(), server.limit_of_files());
+    server.limit_files(free);
+    let (status, bytes) = client.get(&path);
+    assert!(status >= 500 || (status == 200 && bytes == layer), "{status}, {} bytes", bytes.len());
+    server.limit_files(limit);
+    let before = fetched();
+    assert!(client.get(&path) == (200, layer.to_vec()));
+    assert_eq!(fetched(), before, "it was kept all the while");
+}
+
+/// A connection that needs no new one, which could not be opened.
+struct KeptAlive(BufReader<TcpStream>);
+
+impl KeptAlive {
+    fn to(server: &Server) -> Self {
+        Self(BufReader::new(TcpStream::connect(server.addr).unwrap()))
+    }
+
+    /// Status and body.
+    fn get(&mut self, path: &str) -> (u16, Vec<u8>) {
+        write!(self.0.get_mut(), "GET {path} HTTP/1.1\r\nHost: test\r\nUser-Agent: {CRANE}\r\n\r\n").unwrap();
+        let (mut head, mut length) = (String::new(), None);
+        while !head.ends_with("\r\n\r\n") {
+            let begins = head.len();
+            assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "it ended after {head:?}");
+            let stated = head[begins..].to_ascii_lowercase();
+            length = stated.strip_prefix("content-length: ").map(|text| text.trim().parse().unwrap()).or(length);
+        }
+        let mut body = vec![0; length.unwrap_or_else(|| panic!("no length: {head}"))];
+        self.0.read_exact(&mut body).unwrap();
+        (head[9..12].parse().unwrap(), body)
+    }
 }

@@ -1,8 +1,11 @@
 //! The program itself, as a process of its own.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -94,6 +97,30 @@ impl Server {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.process.0.id().try_into().unwrap())
+    }
+
+    /// The number that the next file to be opened gets.
+    pub(crate) fn lowest_free_descriptor(&self) -> u64 {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let open: BTreeSet<u64> =
+            entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+        (0..).find(|number| !open.contains(number)).unwrap()
+    }
+
+    /// How many files it may open.
+    pub(crate) fn limit_of_files(&self) -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn limit_files(&self, files: u64) {
+        // As the user that the process has become: another's limits are nobody's to set, not even of root in a container.
+        let process = fs::metadata(format!("/proc/{}", self.pid())).unwrap();
+        let arguments = [format!("--pid={}", self.pid()), format!("--nofile={files}:")];
+        let mut limit = Command::new("prlimit");
+        limit.args(arguments).uid(process.uid()).gid(process.gid());
+        assert!(limit.status().unwrap().success());
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -180,6 +180,11 @@ impl Fetcher {
         }
     }
 
+    fn was_asked_for(&self, repository: &Repository, tag: &Tag) -> Result<bool, StoreError> {
+        let is_cached = self.tags.peek(&(repository.clone(), tag.clone())).is_some();
+        Ok(is_cached || self.store.tag_digest(repository, tag)?.is_some())
+    }
+
     async fn forget_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), StoreError> {
         self.tags.remove(&(repository.clone(), tag.clone()));
         self.store.forget_tag_digest(repository, tag).await
@@ -214,11 +219,15 @@ impl Fetcher {
         }
         let (now, asked) = (self.clock.instant(), self.clock.now());
         let reference = Reference::Tag(tag.clone());
-        // The digest of a header only selects among bytes that we hold and have hashed.
-        let hint = match upstream.resolve(repository, &reference).await {
-            Ok(hint) => hint,
-            Err(UpstreamError::Status { status: 405 }) => None,
-            Err(error) => return Err(error.into()),
+        // The digest of a header only selects among bytes that we hold and have hashed. A tag that nobody has asked
+        // for has none of these as a rule: its manifest has to come, so the header is not asked for first.
+        let hint = match self.was_asked_for(repository, tag)? {
+            true => match upstream.resolve(repository, &reference).await {
+                Ok(hint) => hint,
+                Err(UpstreamError::Status { status: 405 }) => None,
+                Err(error) => return Err(error.into()),
+            },
+            false => None,
         };
         let manifest = match hint.map(|digest| self.held(&digest)).transpose()?.flatten() {
             Some(manifest) => {

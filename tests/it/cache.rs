@@ -552,6 +552,21 @@ async fn while_the_system_opens_no_file_nothing_kept_is_lost() {
     assert_eq!(fetched(), before, "it was kept all the while");
 }
 
+/// The manifest has to come before it can be decided on; one that is held is only asked after.
+#[tokio::test]
+async fn head_of_a_tag_costs_the_upstream_one_request_and_no_blob() {
+    let key = Key::generate();
+    let (scene, image) = Scene::start(|setup| setup.level(Level::Enforce).trusting("ci", &key)).await;
+    scene.mirror.submit(&key, "v1", &image.bytes).await;
+    let path = format!("/v2/{REPOSITORY}/manifests/v1");
+    for expected in ["GET", "HEAD", "HEAD"] {
+        scene.registry.forget_requests();
+        let answer = scene.mirror.head(&path, CRANE).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(scene.registry.request_lines(), [format!("{expected} {path}")]);
+    }
+}
+
 /// A connection that needs no new one, which could not be opened.
 struct KeptAlive(BufReader<TcpStream>);
 

@@ -25,6 +25,7 @@ mod presets;
 mod proxies;
 mod push;
 mod redirects;
+mod requests;
 mod revocation;
 mod tls;
 mod tokens;
@@ -43,10 +44,10 @@ use secrecy::SecretString;
 use url::Url;
 
 use self::{
-    client::Requests,
     connector::Endpoint,
     credentials::{Asked, Credentials, FromDockerConfig, Program, ServerAddress, Source, WatchedDockerConfig},
     place::Place,
+    requests::Requests,
     tls::{Roots, Tls},
     tokens::{Access, Realms, Tokens},
     transport::Transport,

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::{
     Config, Context, UpstreamError, UpstreamSetupError,
     body::{collect, discard},
-    client::{Ask, Requests, Trail, Written},
     presets,
+    requests::{Ask, Requests, Trail, Written},
     tokens::Access,
 };
 use crate::{

@@ -19,9 +19,9 @@ use super::{
     OnCall, RealmRefusal, UpstreamError,
     body::{collect, discard},
     challenge::{self, Challenge},
-    client::failure_of,
     credentials::{Credentials, CredentialsFailure, Fingerprint, Form, Source},
     flights::Flights,
+    requests::failure_of,
     transport::Transport,
 };
 use crate::{clock::Clock, oci::Repository};
@@ -324,7 +324,7 @@ impl Shared {
 fn asking() -> HeaderMap {
     HeaderMap::from_iter([
         (header::ACCEPT, HeaderValue::from_static("application/json")),
-        (header::USER_AGENT, super::client::USER_AGENT),
+        (header::USER_AGENT, super::requests::USER_AGENT),
     ])
 }
 

@@ -62,7 +62,7 @@ fn request(host: &str, authorization: Option<&HeaderValue>) -> Result<Request<Em
     *request.uri_mut() = Uri::builder().authority(host).build().map_err(|_| malformed())?;
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|_| malformed())?);
-    headers.insert(header::USER_AGENT, super::client::USER_AGENT);
+    headers.insert(header::USER_AGENT, super::requests::USER_AGENT);
     if let Some(authorization) = authorization {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }

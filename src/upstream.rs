@@ -24,6 +24,7 @@ mod place;
 mod presets;
 mod proxies;
 mod push;
+mod realms;
 mod redirects;
 mod requests;
 mod revocation;
@@ -47,9 +48,10 @@ use self::{
     connector::Endpoint,
     credentials::{Asked, Credentials, FromDockerConfig, Program, ServerAddress, Source, WatchedDockerConfig},
     place::Place,
+    realms::Realms,
     requests::Requests,
     tls::{Roots, Tls},
-    tokens::{Access, Realms, Tokens},
+    tokens::{Access, Tokens},
     transport::Transport,
 };
 use crate::{clock::Clock, oci::RegistryName};

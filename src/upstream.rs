@@ -46,7 +46,7 @@ use url::Url;
 
 use self::{
     connector::Endpoint,
-    credentials::{Asked, Credentials, FromDockerConfig, Program, ServerAddress, Source, WatchedDockerConfig},
+    credentials::{Asked, Credentials, FromDockerConfig, Program, ServerAddress, Source, Terms, WatchedDockerConfig},
     place::Place,
     realms::Realms,
     requests::Requests,
@@ -389,17 +389,17 @@ impl Context {
     /// Of an upstream that has no credentials of its own in the settings.
     fn source_of(&self, name: &RegistryName, remote: &Url) -> Source {
         let Some(config) = &self.docker_config else { return Source::Nowhere };
-        let (config, environment) = (Arc::clone(config), self.helper_environment.clone());
-        let registry = ServerAddress::of(remote);
-        let limit = self.limits.helper;
-        let from = FromDockerConfig::new(config, registry, name.clone(), environment, limit, self.clock.clone());
-        Source::DockerConfig(from)
+        Source::DockerConfig(FromDockerConfig::new(Arc::clone(config), ServerAddress::of(remote), self.terms(name)))
     }
 
     fn asked(&self, helper: CredentialHelper, name: &RegistryName, remote: &Url) -> Asked {
         let registry = ServerAddress::of(remote).name().to_owned();
-        let (environment, limit) = (self.helper_environment.clone(), self.limits.helper);
-        Asked::new(Program { helper, registry, environment, limit, name: name.clone() }, self.clock.clone())
+        Asked::new(Program { helper, registry, terms: self.terms(name) })
+    }
+
+    fn terms(&self, name: &RegistryName) -> Terms {
+        let (environment, clock) = (self.helper_environment.clone(), self.clock.clone());
+        Terms { environment, limit: self.limits.helper, clock, name: name.clone() }
     }
 }
 

@@ -19,7 +19,7 @@ pub use self::docker_config::{DockerConfig, DockerConfigError};
 pub use self::program::{CredentialHelper, HelperEnvironment, NoSuchHelper};
 pub(super) use self::{
     docker_config::{Found, ServerAddress, WatchedDockerConfig},
-    program::Program,
+    program::{Program, Terms},
     source::{Asked, FromDockerConfig, Source},
 };
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{Credentials, CredentialsFailure};
-use crate::oci::RegistryName;
+use crate::{clock::Clock, oci::RegistryName};
 
 /// What follows `docker-credential-` in a program's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,13 +41,19 @@ pub struct NoSuchHelper;
 pub struct HelperEnvironment(Arc<[(OsString, OsString)]>);
 
 /// A helper, and what it is asked for.
-#[derive(Debug, Clone)]
 pub(in crate::upstream) struct Program {
     pub(in crate::upstream) helper: CredentialHelper,
     /// What the registry is called when it is asked for.
     pub(in crate::upstream) registry: String,
+    pub(in crate::upstream) terms: Terms,
+}
+
+/// On which an upstream's helpers are asked, whichever they are.
+#[derive(Clone)]
+pub(in crate::upstream) struct Terms {
     pub(in crate::upstream) environment: HelperEnvironment,
     pub(in crate::upstream) limit: Duration,
+    pub(in crate::upstream) clock: Clock,
     /// For the log only.
     pub(in crate::upstream) name: RegistryName,
 }
@@ -97,21 +103,22 @@ impl fmt::Debug for HelperEnvironment {
 impl Program {
     /// None: it says that it has none.
     pub(super) async fn ask(&self) -> Result<Option<Credentials>, CredentialsFailure> {
-        let answer = timeout(self.limit, self.run()).await.unwrap_or(Err(CredentialsFailure::HelperTimeout));
+        let answer = timeout(self.terms.limit, self.run()).await.unwrap_or(Err(CredentialsFailure::HelperTimeout));
         if let Err(failure) = &answer {
-            let Self { helper, registry, name, .. } = self;
+            let Self { helper, registry, terms: Terms { name, .. } } = self;
             tracing::warn!(upstream = %name, %helper, "{helper} gives no credentials for {registry}: {failure}");
         }
         answer
     }
 
     async fn run(&self) -> Result<Option<Credentials>, CredentialsFailure> {
-        let program = self.environment.find(&self.helper).ok_or(CredentialsFailure::HelperMissing)?;
+        let environment = &self.terms.environment;
+        let program = environment.find(&self.helper).ok_or(CredentialsFailure::HelperMissing)?;
         let mut command = Command::new(program);
         command
             .arg("get")
             .env_clear()
-            .envs(self.environment.0.iter().map(|(name, value)| (name, value)))
+            .envs(environment.0.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

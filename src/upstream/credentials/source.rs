@@ -8,10 +8,8 @@ use std::{
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use super::{
-    Credentials, CredentialsFailure, Fingerprint, Found, HelperEnvironment, Program, ServerAddress, WatchedDockerConfig,
-};
-use crate::{clock::Clock, oci::RegistryName, upstream::flights::Flights};
+use super::{Credentials, CredentialsFailure, Fingerprint, Found, Program, ServerAddress, Terms, WatchedDockerConfig};
+use crate::upstream::flights::Flights;
 
 /// The credentials of one upstream, whichever of its addresses is asked.
 pub(in crate::upstream) enum Source {
@@ -32,7 +30,6 @@ pub(in crate::upstream) struct Asked {
 
 struct Shared {
     program: Program,
-    clock: Clock,
     said: Mutex<Said>,
 }
 
@@ -48,10 +45,7 @@ struct Said {
 pub(in crate::upstream) struct FromDockerConfig {
     config: Arc<WatchedDockerConfig>,
     registry: ServerAddress,
-    name: RegistryName,
-    environment: HelperEnvironment,
-    limit: Duration,
-    clock: Clock,
+    terms: Terms,
     seen: Mutex<Seen>,
 }
 
@@ -131,8 +125,8 @@ impl Source {
 }
 
 impl Asked {
-    pub(in crate::upstream) fn new(program: Program, clock: Clock) -> Self {
-        Self { shared: Arc::new(Shared { program, clock, said: Mutex::default() }), flights: Flights::new() }
+    pub(in crate::upstream) fn new(program: Program) -> Self {
+        Self { shared: Arc::new(Shared { program, said: Mutex::default() }), flights: Flights::new() }
     }
 
     async fn credentials(&self) -> Answer {
@@ -190,7 +184,7 @@ struct Question<'a> {
 impl Drop for Question<'_> {
     fn drop(&mut self) {
         let mut said = self.shared.said.lock();
-        said.asked = Some((self.shared.clock.instant(), self.answer.as_ref().err().copied()));
+        said.asked = Some((self.shared.now(), self.answer.as_ref().err().copied()));
         if let Ok(given) = &self.answer {
             said.given = Some(given.clone());
         }
@@ -198,25 +192,22 @@ impl Drop for Question<'_> {
 }
 
 impl Shared {
+    fn now(&self) -> Instant {
+        self.program.terms.clock.instant()
+    }
+
     /// How it went, if it was asked so lately that asking again is too early.
     fn lately(&self, said: &Said) -> Option<Option<CredentialsFailure>> {
         let (at, outcome) = said.asked?;
-        (self.clock.instant().saturating_duration_since(at) < ASKED_AGAIN).then_some(outcome)
+        (self.now().saturating_duration_since(at) < ASKED_AGAIN).then_some(outcome)
     }
 }
 
 impl FromDockerConfig {
-    pub(in crate::upstream) fn new(
-        config: Arc<WatchedDockerConfig>,
-        registry: ServerAddress,
-        name: RegistryName,
-        environment: HelperEnvironment,
-        limit: Duration,
-        clock: Clock,
-    ) -> Self {
+    pub(in crate::upstream) fn new(config: Arc<WatchedDockerConfig>, registry: ServerAddress, terms: Terms) -> Self {
         let since = (!matches!(config.known().of(&registry), Found::Nothing)).then_some(Since::Start);
         let seen = Mutex::new(Seen { since, helper: None });
-        Self { config, registry, name, environment, limit, clock, seen }
+        Self { config, registry, terms, seen }
     }
 
     async fn having(&self) -> Having {
@@ -233,7 +224,7 @@ impl FromDockerConfig {
         if matches!(found, Found::Nothing) {
             return Having::Nothing;
         }
-        let now = self.clock.instant();
+        let now = self.terms.clock.instant();
         match *seen.since.get_or_insert(Since::At(now)) {
             // What an anonymous client was let pass to while there were none is not asked for with them.
             Since::At(since) if now.saturating_duration_since(since) < FIRST_USED_AFTER => return Having::Nothing,
@@ -250,9 +241,7 @@ impl FromDockerConfig {
                 if let Some(asked) = seen.helper.as_ref().filter(is_same) {
                     return Having::Helper(Arc::clone(asked));
                 }
-                let (environment, name) = (self.environment.clone(), self.name.clone());
-                let program = Program { helper, registry, environment, limit: self.limit, name };
-                let asked = Arc::new(Asked::new(program, self.clock.clone()));
+                let asked = Arc::new(Asked::new(Program { helper, registry, terms: self.terms.clone() }));
                 seen.helper = Some(Arc::clone(&asked));
                 Having::Helper(asked)
             }

@@ -290,6 +290,10 @@ impl Layout {
         self.tagged.get(tag).copied()
     }
 
+    pub(super) fn tagged_manifest(&self, tag: &Tag) -> anyhow::Result<Option<Manifest>> {
+        self.tagged(tag).map_or(Ok(None), |digest| self.manifest(&digest))
+    }
+
     pub(super) fn referrers(&self, subject: &Digest) -> &[Descriptor] {
         self.referrers.get(subject).map(Vec::as_slice).unwrap_or_default()
     }

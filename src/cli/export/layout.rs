@@ -45,8 +45,7 @@ impl LayoutDestination {
     }
 
     pub(super) fn tagged(&self, tag: &Tag) -> anyhow::Result<Read<Manifest>> {
-        let there = self.layout.tagged(tag).map(|digest| self.layout.manifest(&digest)).transpose()?;
-        Ok(there.flatten().map_or(Read::Absent, Read::Is))
+        Ok(self.layout.tagged_manifest(tag)?.map_or(Read::Absent, Read::Is))
     }
 
     pub(super) fn refers(&self, image: &Digest, artifact: &Manifest) -> bool {

@@ -38,11 +38,11 @@ impl Source {
         match self {
             Self::Registry(registry) => registry.manifest(repository, reference).await,
             Self::Layout(layout) => {
-                let digest = match reference {
-                    Reference::Tag(tag) => layout.tagged(tag),
-                    Reference::Digest(digest) => Some(*digest),
+                let manifest = match reference {
+                    Reference::Tag(tag) => layout.tagged_manifest(tag)?,
+                    Reference::Digest(digest) => layout.manifest(digest)?,
                 };
-                Ok(digest.map(|digest| layout.manifest(&digest)).transpose()?.flatten().map_or(Read::Absent, Read::Is))
+                Ok(manifest.map_or(Read::Absent, Read::Is))
             }
         }
     }

@@ -73,17 +73,20 @@ enum Command {
     /// Submit a signature to a server, or make one and submit it
     Submit(Box<submit::Options>),
     /// List or withdraw the signatures of an image
-    Signatures(signatures::Options),
+    #[command(subcommand)]
+    Signatures(signatures::Command),
     /// Bring signatures into a server: from a registry, an image layout, a tree of OpenPGP signatures, an archive
     Import(Box<import::Options>),
     /// Take signatures out of a server: into an archive, an image layout, a registry, a tree of OpenPGP signatures
     Export(Box<export::Options>),
     /// List, add or revoke the signers that a server trusts
-    Signers(signers::Options),
+    #[command(subcommand)]
+    Signers(signers::Command),
     /// Have a server fetch images before anybody asks for them
     Prefetch(prefetch::Options),
     /// Verify the blobs that are kept
-    Cache(cache::Options),
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Renew the trusted root of sigstore that keyless signatures are verified with
     Trust(trust::Options),
     /// Find out from a client's side what its mirror setting lets through, and which setting closes it
@@ -113,19 +116,19 @@ pub fn run() -> ExitCode {
         }
         Command::VerifyBlob(options) => verify_blob::run(file, &options),
         Command::Submit(options) => submit::run(&options),
-        Command::Signatures(options) => signatures::run(&options),
+        Command::Signatures(command) => signatures::run(&command),
         Command::Import(options) => {
             return import::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
         Command::Export(options) => {
             return export::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
-        Command::Signers(options) => signers::run(&options),
+        Command::Signers(command) => signers::run(&command),
         Command::Prefetch(options) => {
             return prefetch::run(&options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
-        Command::Cache(options) => {
-            return cache::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
+        Command::Cache(command) => {
+            return cache::run(file, &command).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));
         }
         Command::Trust(options) => {
             return trust::run(file, &options).unwrap_or_else(|error| failed(&error, ExitCode::from(2)));

@@ -8,14 +8,8 @@ use clap::Subcommand;
 use super::progress::Progress;
 use crate::app::{CacheError, Checked, NotRight, verify_cache};
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Read all that lies in DATA_DIR/cache and compare it with its digests; with the server stopped
     #[command(after_help = AFTER_HELP)]
     Verify {
@@ -25,8 +19,8 @@ enum Command {
     },
 }
 
-pub(super) fn run(file: Option<PathBuf>, options: &Options) -> anyhow::Result<ExitCode> {
-    let Command::Verify { remove } = options.command;
+pub(super) fn run(file: Option<PathBuf>, command: &Command) -> anyhow::Result<ExitCode> {
+    let Command::Verify { remove } = *command;
     let Some(cache) = super::configuration(file)?.cache else {
         bail!("CACHE_MAX_SIZE is 0: nothing is kept, and so there is nothing to verify");
     };

@@ -6,14 +6,8 @@ use serde_json::{Value, json};
 use super::server::{Server, ServerOptions};
 use crate::oci::Digest;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Those of an image, each with its verification as it stands now
     List {
         digest: Digest,
@@ -29,8 +23,8 @@ enum Command {
     },
 }
 
-pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
-    match &options.command {
+pub(super) fn run(command: &Command) -> Result<(), anyhow::Error> {
+    match command {
         Command::List { digest, server } => {
             let signatures = super::block_on(list(&Server::new(server)?, digest))?;
             super::print(server, &json!({ "digest": digest, "signatures": signatures }), |_| table(&signatures))

@@ -9,14 +9,8 @@ use serde_json::{Value, json};
 use super::server::{Server, ServerOptions};
 use crate::trust::SignerId;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Whom the server trusts, by files and by its API
     List {
         #[command(flatten)]
@@ -44,8 +38,8 @@ enum Command {
     },
 }
 
-pub(super) fn run(options: &Options) -> Result<(), anyhow::Error> {
-    match &options.command {
+pub(super) fn run(command: &Command) -> Result<(), anyhow::Error> {
+    match command {
         Command::List { server } => {
             let list = super::block_on(Server::new(server)?.get("signers"))?;
             super::print(server, &list, |list| {

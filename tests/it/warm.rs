@@ -60,6 +60,18 @@ impl Scene {
         self.admin(Method::DELETE, &format!("signers/{}", signer["id"].as_str().unwrap()), &Value::Null).await;
     }
 
+    /// A record comes and is withdrawn; another comes, and its key, `two`, is revoked. Without one: this status.
+    async fn records_come_and_go(&self, one: &Key, two: &Key, without: u16) {
+        let record = self.submit(one).await;
+        self.is("a record came", 200, true).await;
+        self.admin(Method::DELETE, &format!("signatures/{record}"), &Value::Null).await;
+        self.is("the record was withdrawn", without, false).await;
+        self.submit(two).await;
+        self.is("another came", 200, true).await;
+        self.revoke("two").await;
+        self.is("its key was revoked", without, false).await;
+    }
+
     fn paths(&self) -> [String; 2] {
         [self.tag.to_owned(), self.image.digest.to_string()]
             .map(|reference| format!("/v2/{REPOSITORY}/manifests/{reference}"))
@@ -88,14 +100,7 @@ async fn a_changed_record_or_key_counts_for_the_next_request() {
     let [one, two, three] = std::array::from_fn(|_| Key::generate());
     let scene = Scene::new(Level::Audit, "v1", &[("one", &one), ("two", &two)]).await;
     scene.is("not signed", 200, false).await;
-    let record = scene.submit(&one).await;
-    scene.is("a record came", 200, true).await;
-    scene.admin(Method::DELETE, &format!("signatures/{record}"), &Value::Null).await;
-    scene.is("the record was withdrawn", 200, false).await;
-    scene.submit(&two).await;
-    scene.is("another came", 200, true).await;
-    scene.revoke("two").await;
-    scene.is("its key was revoked", 200, false).await;
+    scene.records_come_and_go(&one, &two, 200).await;
     scene.submit(&three).await;
     scene.is("one by a key that nobody trusts came", 200, false).await;
     scene.admin(Method::POST, "signers", &json!({"name": "three", "public_key": three.pem()})).await;
@@ -106,14 +111,7 @@ async fn a_changed_record_or_key_counts_for_the_next_request() {
 async fn what_is_refused_from_now_on_is_refused_at_the_next_request() {
     let [one, two] = std::array::from_fn(|_| Key::generate());
     let scene = Scene::new(Level::Enforce, "v1", &[("one", &one), ("two", &two)]).await;
-    let record = scene.submit(&one).await;
-    scene.is("signed", 200, true).await;
-    scene.admin(Method::DELETE, &format!("signatures/{record}"), &Value::Null).await;
-    scene.is("withdrawn", 403, false).await;
-    scene.submit(&two).await;
-    scene.is("signed by another", 200, true).await;
-    scene.revoke("two").await;
-    scene.is("revoked", 403, false).await;
+    scene.records_come_and_go(&one, &two, 403).await;
 }
 
 #[tokio::test]

@@ -1,26 +1,26 @@
 //! What is measured, in the order in which it is.
 
-use std::{fs, net::SocketAddr, path::Path, thread, time::Duration};
+mod comparisons;
+mod figures;
+
+use std::{fs, net::SocketAddr, path::Path, thread};
 
 use anyhow::{anyhow, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    blobs::{BLOB_BYTES, Certificate, Moved, STREAMS, Source},
-    cold, commands, connections,
-    crowd::Crowds,
-    distribution, docker,
-    download::Door,
+    blobs::{BLOB_BYTES, Certificate},
+    commands, connections, distribution, docker,
     images::{Blob, Image},
-    load::{self, Measured, WRK},
+    load::WRK,
     mirror::{self, BINARY, Mirror},
     nginx, packages,
     program::Core,
     pull,
     pushing::{Key, Pusher},
-    server::{Expected, Kind, Server},
+    server::{Expected, Server},
     session::Session,
-    table::{Comparison, Figure, Goal, Samples, Table, Throughput, Unit},
+    table::{Figure, Goal, Samples, Table, Unit},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,11 +67,6 @@ const PACKAGES: [(&str, &str); 3] =
 
 /// Images with a signature in the store, beside the one that loads ask for.
 const IMAGES: usize = 200;
-const STARTS: usize = 20;
-const CROWD_MEGABYTES: usize = 100;
-const IDLE: Duration = Duration::from_secs(10);
-
-const MANIFEST_GOAL: f64 = 0.6;
 
 struct World<'a> {
     session: &'a Session,
@@ -187,10 +182,6 @@ fn on<T: Send>(core: Core, work: impl FnOnce() -> anyhow::Result<T> + Send) -> a
     })
 }
 
-fn counted(streams: usize) -> String {
-    if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") }
-}
-
 fn installed() -> anyhow::Result<()> {
     let missing: Vec<_> =
         PACKAGES.iter().filter(|(_, program)| !Path::new(program).exists()).map(|(package, _)| *package).collect();
@@ -251,225 +242,5 @@ impl<'a> World<'a> {
             ours.check(self.session, &image.path_by_tag(), &Expected::Manifest(image.manifest.clone()))?;
         }
         ours.verified(self.session, &self.verified)
-    }
-
-    fn compare(&self, row: Row, servers: &[&Server]) -> anyhow::Result<Comparison> {
-        let manifest = Expected::Manifest(self.verified.manifest.clone());
-        let refusal = Expected::Refusal("unsigned");
-        let ours = |server: &Server| server.kind == Kind::Ours;
-        let nginx = |server: &Server| server.kind == Kind::Nginx;
-        let (what, goal): (&str, Option<Goal>) = match row {
-            Row::Tag => ("manifest by tag", Some(Goal::AtMost(MANIFEST_GOAL))),
-            Row::Refusal => ("refusal of an unsigned image (the others: 404)", None),
-            Row::Query => ("signatures of a digest (nginx: manifest by digest)", None),
-            _ => ("verified manifest by digest", Some(Goal::AtMost(MANIFEST_GOAL))),
-        };
-        let absent = format!("/v2/{}/manifests/absent", crate::images::REPOSITORY);
-        let asked = |server: &Server| match row {
-            Row::Tag => Some((self.verified.path_by_tag(), manifest.clone())),
-            Row::Refusal if ours(server) => Some((self.unsigned.path_by_tag(), refusal.clone())),
-            Row::Refusal => Some((absent.clone(), refusal.clone())),
-            Row::Query if ours(server) => {
-                let path = format!("/api/v1/signatures?digest={}", self.verified.digest);
-                Some((path, Expected::Json("\"is_valid\":true".to_owned())))
-            }
-            Row::Query if !nginx(server) => None,
-            _ => Some((self.verified.path(), manifest.clone())),
-        };
-        let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); servers.len()];
-        for round in 0..=self.rounds {
-            eprintln!("{what}: round {round} of {}", self.rounds);
-            for (server, measured) in servers.iter().zip(&mut rounds) {
-                let Some((path, expected)) = asked(server) else { continue };
-                if round == 0 {
-                    load::warm_up(self.session, server, &path)?;
-                } else {
-                    measured.push(load::run(self.session, server, &path, &expected, self.secs)?);
-                }
-            }
-        }
-        if let (Row::Digest | Row::Tag, Some(ours)) = (row, servers.iter().find(|server| ours(server))) {
-            ours.verified(self.session, &self.verified)?;
-        }
-        Ok(Comparison { what: what.to_owned(), rounds, goal })
-    }
-
-    fn blobs(&self, servers: &[&Server], table: &mut Table) -> anyhow::Result<()> {
-        let Some(large) = &self.large else { return Ok(()) };
-        let mut sources = Vec::new();
-        for server in servers {
-            let door = Door::plain(server.addr);
-            let policy_on = Source { server, door: door.clone(), blob: &large.verified.1 };
-            if server.kind == Kind::Ours {
-                sources.push((format!("{}, verified", server.name), policy_on));
-                sources.push((format!("{}, `skip`", server.name), Source { server, door, blob: &large.plain.1 }));
-            } else {
-                sources.push((server.name.clone(), policy_on));
-            }
-        }
-        let ours = sources.len() - 2;
-        let distribution_3 = sources.iter().position(|(name, _)| name.starts_with("distribution 3"));
-        let others = [0].into_iter().chain(distribution_3);
-        let rate_goals: Vec<_> = others.map(|against| (against, Goal::AtLeast(1.0))).collect();
-        let cpu_goals: Vec<_> = [(0, Goal::AtMost(1.3))]
-            .into_iter()
-            .chain(distribution_3.map(|against| (against, Goal::AtMost(0.8))))
-            .collect();
-        for streams in STREAMS {
-            let (rate_goals, cpu_goals) = (rate_goals.clone(), cpu_goals.clone());
-            let what = format!("cached blob of {} MiB, {}", BLOB_BYTES >> 20, counted(streams));
-            let servers = self.throughputs(&what, &sources, streams)?;
-            table.throughputs.push(Throughput { what, servers, ours, rate_goals, cpu_goals });
-        }
-        Ok(())
-    }
-
-    /// nginx and ours, each with its own TLS.
-    fn blobs_over_tls(&self, peers: &Peers, table: &mut Table) -> anyhow::Result<()> {
-        let (Some(large), Some(nginx)) = (&self.large, peers.servers.first()) else { return Ok(()) };
-        let (ours, door) = self.mirror.start_tls(self.session, &peers.certificate)?;
-        let nginx_door = Door { addr: peers.nginx_tls, tls: door.tls.clone() };
-        let blob = &large.verified.1;
-        let sources = [
-            (nginx.name.clone(), Source { server: nginx, door: nginx_door, blob }),
-            (ours.name.clone(), Source { server: &ours, door, blob }),
-        ];
-        for streams in STREAMS {
-            let what = format!("cached blob over TLS, {}", counted(streams));
-            let servers = self.throughputs(&what, &sources, streams)?;
-            let (rate_goals, cpu_goals) = (vec![(0, Goal::AtLeast(1.0))], vec![(0, Goal::AtMost(1.1))]);
-            table.throughputs.push(Throughput { what, servers, ours: 1, rate_goals, cpu_goals });
-        }
-        ours.program.end()
-    }
-
-    /// What is to be seen where there are many clients, or an upstream that counts.
-    fn many(&self, wanted: &dyn Fn(Row) -> bool) -> anyhow::Result<Vec<Figure>> {
-        let mut figures = Vec::new();
-        // An image that takes an upstream with a limit as long as other loads take.
-        let megabytes = CROWD_MEGABYTES.min(usize::try_from(self.secs)? * 25);
-        let crowds = Crowds::new(self.session, &self.key, megabytes)?;
-        if wanted(Row::Crowd) {
-            figures.extend(crowds.limited()?);
-            figures.extend(crowds.unlimited()?);
-        }
-        if wanted(Row::Head) {
-            figures.push(crowds.head()?);
-        }
-        if wanted(Row::Revalidation) {
-            figures.push(crowds.revalidation(self.rounds)?);
-        }
-        if wanted(Row::Connections) {
-            figures.push(connections::pulling(self.session, &self.key)?);
-            figures.extend(connections::idle(self.session, &self.mirror)?);
-        }
-        Ok(figures)
-    }
-
-    /// In turn, as all loads are.
-    fn throughputs(
-        &self,
-        what: &str,
-        sources: &[(String, Source<'_>)],
-        streams: usize,
-    ) -> anyhow::Result<Vec<(String, Vec<Moved>)>> {
-        let mut measured: Vec<_> = sources.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
-        for round in 0..=self.rounds {
-            eprintln!("{what}: round {round} of {}", self.rounds);
-            for ((_, source), (_, moved)) in sources.iter().zip(&mut measured) {
-                if round == 0 {
-                    source.warm_up(self.session)?;
-                } else {
-                    moved.push(source.run(self.session, &self.upstream.program, streams, self.secs)?);
-                }
-            }
-        }
-        Ok(measured)
-    }
-
-    /// The same process, an image that was verified against one of which nothing is asked; in pairs, since the machine
-    /// changes more from minute to minute than these two differ.
-    fn tax(&self, ours: &Server) -> anyhow::Result<Figure> {
-        let load = |image: &Image| {
-            let expected = Expected::Manifest(image.manifest.clone());
-            load::run(self.session, ours, &image.path(), &expected, self.secs)
-        };
-        let mut taxes = Vec::new();
-        load::warm_up(self.session, ours, &self.verified.path())?;
-        load::warm_up(self.session, ours, &self.plain.path())?;
-        let pairs = 2 * self.rounds;
-        for pair in 1..=pairs {
-            eprintln!("tax of verification: pair {pair} of {pairs}");
-            let (verified, plain) = if pair % 2 == 0 {
-                let verified = load(&self.verified)?;
-                (verified, load(&self.plain)?)
-            } else {
-                let plain = load(&self.plain)?;
-                (load(&self.verified)?, plain)
-            };
-            taxes.push((verified.cpu / plain.cpu - 1.0) * 100.0);
-        }
-        ours.verified(self.session, &self.verified)?;
-        Ok(Figure {
-            what: "tax of verification, CPU (a verified image against one under `skip`)".to_owned(),
-            samples: Samples::new(taxes),
-            unit: Unit::Percent,
-            goal: Some(Goal::Below(3.0)),
-        })
-    }
-
-    fn cold(&self) -> anyhow::Result<[Figure; 2]> {
-        eprintln!("cold verdicts");
-        let (verdicts, decisions) = cold::measure(self.session, &self.mirror, &self.many)?;
-        let figure =
-            |what: &str, samples, goal| Figure { what: what.to_owned(), samples, unit: Unit::Milliseconds, goal };
-        Ok([
-            figure("a cold verdict from the store", verdicts, Some(Goal::Below(0.2))),
-            figure(
-                "a cold pull by digest, decided (manifest, tags, verdict, audit)",
-                decisions,
-                Some(Goal::Below(0.2)),
-            ),
-        ])
-    }
-
-    fn idle(&self) -> anyhow::Result<[Figure; 2]> {
-        eprintln!("idle memory");
-        let (ours, _) = self.mirror.start(self.session)?;
-        let begun = ours.program.memory()?;
-        self.session.rest(IDLE)?;
-        let rested = ours.program.memory()?;
-        ours.program.end()?;
-        let figure = |what: &str, bytes: u64| Figure {
-            what: what.to_owned(),
-            samples: Samples::new([bytes as f64 / f64::from(1 << 20)]),
-            unit: Unit::Mebibytes,
-            goal: Some(Goal::AtMost(64.0)),
-        };
-        Ok([figure("memory when ready", begun), figure("memory after 10 s idle", rested)])
-    }
-
-    fn starts(&self) -> anyhow::Result<[Figure; 2]> {
-        eprintln!("starts");
-        let (mut again, mut first) = (Vec::new(), Vec::new());
-        for n in 0..STARTS {
-            let (ours, took) = self.mirror.start(self.session)?;
-            again.push(took.as_secs_f64() * 1e3);
-            ours.program.end()?;
-            let fresh = Mirror::new(self.session, &format!("fresh-{n}"), self.upstream.addr, &self.key)?;
-            let (ours, took) = fresh.start(self.session)?;
-            first.push(took.as_secs_f64() * 1e3);
-            ours.program.end()?;
-        }
-        let figure = |what: &str, samples, goal| Figure {
-            what: what.to_owned(),
-            samples: Samples::new(samples),
-            unit: Unit::Milliseconds,
-            goal,
-        };
-        Ok([
-            figure("start to ready", again, Some(Goal::AtMost(50.0))),
-            figure("start to ready, the first on an empty directory", first, None),
-        ])
     }
 }

@@ -354,7 +354,7 @@ impl UpstreamConfig {
         let place = |realms: Realms| {
             let (remote, transport, source) = (realms.remote.clone(), Arc::clone(&transport), Arc::clone(&source));
             let tokens = Tokens::new(access, transport, source, realms, clock.clone(), Arc::clone(on_call));
-            Arc::new(Place::new(remote, tokens))
+            Arc::new(Place::new(&name, remote, tokens))
         };
         let places = realms.into_iter().map(place).collect();
         Ok(Requests::new(name, places, Arc::clone(&transport), clock.clone(), Arc::clone(on_call)))

@@ -1,6 +1,7 @@
 //! Leaves an upstream alone that does not answer, so that who can be served without it need not wait.
 
 use std::{
+    fmt,
     hash::{BuildHasher, RandomState},
     pin::pin,
     time::{Duration, Instant},
@@ -8,9 +9,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
+use url::Url;
 
 use super::{Phase, UpstreamError};
-use crate::clock::Clock;
+use crate::{clock::Clock, oci::RegistryName};
 
 /// What is asked for: some registries limit the rate of manifests alone, and blobs often lie elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,16 @@ pub(super) struct Circuit {
     jitter: RandomState,
     /// So many failures in a row open it.
     opening: u32,
+    /// None: whether it is open is not worth a line, as the registry is asked all the same.
+    to: Option<To>,
+}
+
+/// Who is asked for what, for the log.
+#[derive(Debug)]
+struct To {
+    name: RegistryName,
+    remote: Url,
+    kind: Kind,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +76,22 @@ impl Kind {
     }
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blob => "blobs",
+            Self::Other => "manifests and lists",
+        })
+    }
+}
+
 impl Circuits {
+    /// To one address of a registry, which is not asked while they are open.
+    pub(super) fn to(name: &RegistryName, remote: &Url) -> Self {
+        let to = |kind| To { name: name.clone(), remote: remote.clone(), kind };
+        Self([Kind::Other, Kind::Blob].map(|kind| Circuit { to: Some(to(kind)), ..Circuit::default() }))
+    }
+
     pub(super) fn of(&self, kind: Kind) -> &Circuit {
         &self.0[usize::from(kind == Kind::Blob)]
     }
@@ -72,7 +99,7 @@ impl Circuits {
 
 impl Default for Circuit {
     fn default() -> Self {
-        Self { state: Mutex::default(), jitter: RandomState::new(), opening: FAILURES }
+        Self { state: Mutex::default(), jitter: RandomState::new(), opening: FAILURES, to: None }
     }
 }
 
@@ -99,7 +126,7 @@ impl Circuit {
             Err(error @ UpstreamError::RateLimited { retry_after: Some(wait) }) => {
                 let mut state = self.state.lock();
                 state.answers += 1;
-                state.open = Some((now + (*wait).min(MAX_WAIT), error.clone()));
+                self.open(&mut state, (*wait).min(MAX_WAIT), error, now);
                 true
             }
             Err(UpstreamError::Timeout { phase: Phase::Head }) => {
@@ -141,13 +168,26 @@ impl Circuit {
         state.failures = state.failures.saturating_add(1);
         if state.failures >= self.opening {
             let wait = FIRST_WAIT * (1 << (state.failures - self.opening).min(8));
-            state.open = Some((now + self.jittered(wait.min(MAX_WAIT), state.failures), error.clone()));
+            let wait = self.jittered(wait.min(MAX_WAIT), state.failures);
+            self.open(state, wait, error, now);
+        }
+    }
+
+    fn open(&self, state: &mut State, wait: Duration, error: &UpstreamError, now: Instant) {
+        let before = state.open.replace((now + wait, error.clone()));
+        if let (None, Some(To { name, remote, kind })) = (before, &self.to) {
+            let (code, wait_ms) = (error.code(), wait.as_millis());
+            tracing::warn!(upstream = %name, code, wait_ms, "{remote} fails for {name}, and for {wait_ms} ms at first no {kind} are asked for there: {error}");
         }
     }
 
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
+        let before = state.open.take();
         *state = State { answers: state.answers + 1, ..State::default() };
+        if let (Some(_), Some(To { name, remote, kind })) = (before, &self.to) {
+            tracing::info!(upstream = %name, "{remote} answers for {name} again, and {kind} are asked for there as before");
+        }
     }
 
     /// Waits for an answer, which is the caller's to note. That nobody waited for its end is noted here.

@@ -9,6 +9,7 @@ use super::{
     circuit::{Circuit, Circuits},
     tokens::Tokens,
 };
+use crate::oci::RegistryName;
 
 /// Where a registry is, with the tokens that count there.
 pub(super) struct Place {
@@ -20,8 +21,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(remote: Url, tokens: Tokens) -> Self {
-        Self { remote, tokens, circuits: Circuits::default(), health: Circuit::opening_at_once() }
+    pub(super) fn new(name: &RegistryName, remote: Url, tokens: Tokens) -> Self {
+        let circuits = Circuits::to(name, &remote);
+        Self { remote, tokens, circuits, health: Circuit::opening_at_once() }
     }
 
     /// Whether to ask here before the ailing ones; of an ailing one that may be well again, one request finds out.

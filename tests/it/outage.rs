@@ -6,12 +6,14 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{StatusCode, header};
+use nix::sys::signal::Signal;
 use sig_repo::{oci::Digest, policy::Level, upstream::UpstreamConfig};
 
 use crate::{
     pull_failures::files,
     support::{
         mirror::{Answer, CRANE, Mirror, Setup},
+        process::Server,
         registry::{Fault, Registry},
     },
 };
@@ -171,4 +173,31 @@ async fn a_blob_that_goes_on_with_other_bytes_never_arrives_whole_and_is_not_kep
         let answer = mirror.get(&path, CRANE).await;
         assert_eq!((answer.status, answer.body == layer), (StatusCode::OK, true), "{wrong:?}");
     }
+}
+
+/// The program itself, over a registry that says when to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_an_upstream_is_left_alone_and_that_it_is_back_is_said_once_each() {
+    let registry = tagged().await;
+    registry.fault("/", Fault::status_with(429, "retry-after", "1"));
+    let (remote, list) = (registry.url(), format!("/v2/{REPOSITORY}/tags/list"));
+    let data_dir = tempfile::tempdir().unwrap();
+    let log = tokio::task::block_in_place(|| {
+        let server = Server::start(&data_dir, &[("PROXY_REMOTEURL", remote.as_str())]);
+        let is_listed = |server: &Server| server.get(&list).starts_with("HTTP/1.1 200 ");
+        assert!((0..3).all(|_| !is_listed(&server)));
+        registry.heal();
+        server.until("the list", is_listed);
+        assert!(is_listed(&server));
+        server.signal(Signal::SIGTERM);
+        server.ended().1
+    });
+    let told: Vec<_> = log.lines().filter(|line| line.contains("upstream=docker.io")).collect();
+    let [left, back] = told[..] else { panic!("{log}") };
+    let why =
+        "and for 1000 ms at first no manifests and lists are asked for there: the upstream limits the rate of requests";
+    let fields = "upstream=docker.io code=\"rate-limited\" wait_ms=1000";
+    assert!(left.ends_with(&format!(" WARN {remote} fails for docker.io, {why} {fields}")), "{left}");
+    let as_before = "and manifests and lists are asked for there as before upstream=docker.io";
+    assert!(back.ends_with(&format!(" INFO {remote} answers for docker.io again, {as_before}")), "{back}");
 }

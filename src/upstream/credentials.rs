@@ -5,6 +5,7 @@
 //! them an upstream is asked only where somebody said that there are none.
 
 mod docker_config;
+mod object;
 mod program;
 mod source;
 

@@ -20,7 +20,7 @@ use serde::{
 };
 use url::Url;
 
-use super::{CredentialHelper, Credentials, IDENTITY_TOKEN};
+use super::{CredentialHelper, Credentials, IDENTITY_TOKEN, object::Object};
 use crate::clock::Clock;
 
 /// The file, as it was when it was read.
@@ -189,11 +189,11 @@ impl WatchedDockerConfig {
 impl Contents {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         // What the reader has to say may quote a secret; where it is does not.
-        let read: Option<Wire> = serde_json::from_slice(bytes)
+        let read: Option<Object<Wire>> = serde_json::from_slice(bytes)
             .map_err(|error| DockerConfigError::Json { line: error.line(), column: error.column() })?;
-        let Wire { auths, helpers, store } = read.unwrap_or_default();
+        let Object(Wire { auths, helpers, store }) = read.unwrap_or_default();
         let credentials = auths.unwrap_or_default().0.into_iter().map(|(registry, entry)| {
-            let found = entry.unwrap_or_default().credentials(&registry)?;
+            let found = entry.unwrap_or_default().0.credentials(&registry)?;
             Ok((registry.clone(), (host_of(&registry), found)))
         });
         let helpers = helpers.unwrap_or_default().0.into_iter().map(|(registry, name)| {
@@ -254,7 +254,7 @@ impl ServerAddress {
 /// What stands in the file, under docker's own names; what else stands there is docker's business.
 #[derive(Default, Deserialize)]
 struct Wire {
-    auths: Option<Members<Option<Entry>>>,
+    auths: Option<Members<Option<Object<Entry>>>>,
     #[serde(rename = "credHelpers")]
     helpers: Option<Members<Option<String>>>,
     #[serde(rename = "credsStore")]

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Credentials, CredentialsFailure};
+use super::{Credentials, CredentialsFailure, object::Object};
 use crate::{clock::Clock, oci::RegistryName};
 
 /// What follows `docker-credential-` in a program's name.
@@ -165,7 +165,7 @@ fn parse(answer: &[u8]) -> Result<Option<Credentials>, CredentialsFailure> {
         secret: String,
     }
     const MALFORMED: CredentialsFailure = CredentialsFailure::HelperMalformed;
-    let Answer { username, secret } = serde_json::from_slice(answer).map_err(|_| MALFORMED)?;
+    let Object(Answer { username, secret }) = serde_json::from_slice(answer).map_err(|_| MALFORMED)?;
     match (username.is_empty(), secret.is_empty()) {
         (false, false) => Credentials::of(&username, &secret.into()).map(Some).ok_or(MALFORMED),
         // The other way to say that there are none: docker-credential-pass.
@@ -223,6 +223,7 @@ mod tests {
             "null",
             "[]",
             "\"hunter2\"",
+            r#"["AWS","hunter2"]"#,
             "{}",
             r#"{"Username":"AWS"}"#,
             r#"{"Username":"AWS","Secret":null}"#,

@@ -122,6 +122,8 @@ fn what_is_malformed_is_refused_and_not_quoted() {
         (String::new(), JSON),
         ("hunter2".to_owned(), JSON),
         ("[]".to_owned(), JSON),
+        (r#"[{"registry.example": {"auth": "dGVhbTpodW50ZXIy"}}, {}, ""]"#.to_owned(), JSON),
+        (entry(r#"["dGVhbTpodW50ZXIy", "", "", "", ""]"#), JSON),
         (r#"{"auths": "hunter2"}"#.to_owned(), JSON),
         (r#"{"auths": []}"#.to_owned(), JSON),
         (r#"{"auths": {}, "auths": {}}"#.to_owned(), JSON),

@@ -18,6 +18,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use self::docker_config::{DockerConfig, DockerConfigError};
 pub use self::program::{CredentialHelper, HelperEnvironment, NoSuchHelper};
+#[cfg(fuzzing)]
+pub(super) use self::{docker_config::Contents, program::parse as helpers_answer};
 pub(super) use self::{
     docker_config::{Found, ServerAddress, WatchedDockerConfig},
     program::{Program, Terms},

@@ -187,7 +187,7 @@ impl WatchedDockerConfig {
 }
 
 impl Contents {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, DockerConfigError> {
+    pub(in crate::upstream) fn parse(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         // What the reader has to say may quote a secret; where it is does not.
         let read: Option<Object<Wire>> = serde_json::from_slice(bytes)
             .map_err(|error| DockerConfigError::Json { line: error.line(), column: error.column() })?;

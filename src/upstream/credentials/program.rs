@@ -157,7 +157,7 @@ impl Program {
 }
 
 /// The answer to `get`; whatever else stands in it does not matter here.
-fn parse(answer: &[u8]) -> Result<Option<Credentials>, CredentialsFailure> {
+pub(in crate::upstream) fn parse(answer: &[u8]) -> Result<Option<Credentials>, CredentialsFailure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {

@@ -227,10 +227,7 @@ impl BlobCache {
                 return None;
             }
             Err(error) => {
-                tracing::warn!(digest = %entry.0.digest, "a cached blob cannot be opened: {error}");
-                if let Finding::Damaged(_) = Finding::of(&error) {
-                    self.discard(&entry.0);
-                }
+                self.not_read(&entry.0, &error);
                 return None;
             }
         };
@@ -329,6 +326,14 @@ impl BlobCache {
             {
                 tracing::warn!(%digest, "the file of a blob that is gone was not removed: {error}");
             }
+        }
+    }
+
+    /// What cannot be opened or read is of no use to anybody, if that is the file's fault.
+    fn not_read(&self, entry: &Arc<Entry>, error: &io::Error) {
+        tracing::warn!(digest = %entry.digest, "a cached blob cannot be read: {error}");
+        if let Finding::Damaged(_) = Finding::of(error) {
+            self.discard(entry);
         }
     }
 

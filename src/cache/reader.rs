@@ -124,7 +124,8 @@ impl CachedBlob {
                 // A part has no digest: all of it is read before the first byte leaves.
                 let (known, checked, now) = (Arc::clone(&entry.0), Arc::clone(&file), cache.system_time());
                 let verified = tokio::task::spawn_blocking(move || super::scrub::verify(&known, &checked, now));
-                if !verified.await.map_err(io::Error::other)?? {
+                let verified = verified.await.map_err(io::Error::other).flatten();
+                if !verified.inspect_err(|error| cache.not_read(&entry.0, error))? {
                     cache.discard(&entry.0);
                     return Err(ReadError::Altered);
                 }
@@ -228,7 +229,8 @@ impl FileReader {
         if offset == left.end {
             return Poll::Ready(self.verified().map(Some));
         }
-        let piece = ready!(self.poll_read(offset, left.end - offset, cx))?;
+        let read = ready!(self.poll_read(offset, left.end - offset, cx));
+        let piece = read.inspect_err(|error| self.cache.not_read(&self.entry.0, error))?;
         if let Some(unverified) = &mut self.unverified {
             unverified.hasher.update(&piece);
             return Poll::Ready(Ok(unverified.held.replace(piece)));

@@ -12,6 +12,7 @@ pub mod oci;
 pub mod policy;
 pub mod pull;
 pub mod registry;
+pub mod sendfile;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -14,6 +14,7 @@ mod pinned;
 pub mod privileges;
 mod stall;
 mod tls;
+mod wire;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -43,6 +44,8 @@ pub struct Limits {
     pub head: Duration,
     /// A connection on which nothing is asked.
     pub idle: Duration,
+    /// Of that, how long it keeps the memory that its last request took.
+    pub rest: Duration,
     /// For the body of a request, and whatever is done with it until the answer begins.
     pub body: Duration,
     /// A peer that takes not one byte of what it asked for.
@@ -57,10 +60,17 @@ impl Default for Limits {
             connections: 16_384,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            rest: Duration::from_millis(200),
             body: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             drain: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    fn until_rest(&self) -> Duration {
+        self.rest.min(self.idle)
     }
 }
 

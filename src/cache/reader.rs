@@ -23,7 +23,10 @@ use super::{
     fill::{FillError, Reading, Ready, SourceBody, SourceError},
     index::InUse,
 };
-use crate::oci::{DigestHasher, HeldBack, Repository};
+use crate::{
+    oci::{DigestHasher, HeldBack, Repository},
+    sendfile::{Files, MAX_PART, Sendable},
+};
 
 /// A blob that lies in the cache, opened.
 pub struct CachedBlob {
@@ -59,6 +62,8 @@ struct FileReader {
     /// Where nobody has verified it yet.
     unverified: Option<Unverified>,
     reading: Option<BoxFuture<'static, io::Result<Arc<Chunk>>>>,
+    /// Where the connection takes parts of files.
+    files: Option<Files>,
     /// Dropped last: what lies in the cache may go once nobody reads it.
     entry: InUse,
 }
@@ -132,7 +137,7 @@ impl CachedBlob {
             }
         }
         cache.inner.counters.hits.inc();
-        let reader = FileReader { cache, file, unverified, reading: None, entry };
+        let reader = FileReader { cache, file, unverified, reading: None, files: None, entry };
         Ok(BlobBody { from: From::File(Box::new(reader)), left: range })
     }
 }
@@ -229,6 +234,9 @@ impl FileReader {
         if offset == left.end {
             return Poll::Ready(self.verified().map(Some));
         }
+        if let Some(part) = self.part(left) {
+            return Poll::Ready(Ok(Some(part)));
+        }
         let read = ready!(self.poll_read(offset, left.end - offset, cx));
         let piece = read.inspect_err(|error| self.cache.not_read(&self.entry.0, error))?;
         if let Some(unverified) = &mut self.unverified {
@@ -241,6 +249,17 @@ impl FileReader {
             return Poll::Ready(Err(ReadError::Altered));
         }
         Poll::Ready(Ok(Some(piece)))
+    }
+
+    /// What stands for a part of the file that the connection may send by itself: one that the system has in memory, so
+    /// that nobody waits for the disk there, and not the end, before which the file is looked at again.
+    fn part(&self, left: &Range<u64>) -> Option<Bytes> {
+        let files = self.files.as_ref().filter(|_| self.unverified.is_none() && self.reading.is_none())?;
+        let part = left.start..left.end.saturating_sub(READ_LAST).min(left.start + MAX_PART);
+        if part.end < left.start + LEAST_SENT || !is_in_memory(&self.file, &part) {
+            return None;
+        }
+        Some(files.add(Arc::clone(&self.file), part))
     }
 
     /// The last piece of a blob that had to be read to know it, if all were right.
@@ -330,6 +349,14 @@ impl Direct {
     }
 }
 
+impl Sendable for BlobBody {
+    fn by(&mut self, files: &Files) {
+        if let From::File(reader) = &mut self.from {
+            reader.files = Some(files.clone());
+        }
+    }
+}
+
 impl Body for BlobBody {
     type Data = Bytes;
     type Error = ReadError;
@@ -392,6 +419,12 @@ fn read_cached(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
     }
 }
 
+/// Whether the system has all of it in memory, as far as a few looks tell.
+fn is_in_memory(file: &File, part: &Range<u64>) -> bool {
+    let looks = part.clone().step_by(LOOK_EVERY).chain([part.end - 1]);
+    looks.into_iter().all(|at| read_cached(file, &mut [0], at).is_ok())
+}
+
 async fn read_blocking(file: Arc<File>, mut chunk: Chunk, offset: u64, wanted: u64) -> io::Result<Arc<Chunk>> {
     let reading = tokio::task::spawn_blocking(move || {
         let room = chunk.room(wanted);
@@ -401,3 +434,9 @@ async fn read_blocking(file: Arc<File>, mut chunk: Chunk, offset: u64, wanted: u
     });
     reading.await.map_err(io::Error::other)?
 }
+
+/// The end of a blob is read, so that it is known to be unchanged before it leaves.
+const READ_LAST: u64 = 16 << 10;
+/// Less than this is cheaper read than sent.
+const LEAST_SENT: u64 = 32 << 10;
+const LOOK_EVERY: usize = 128 << 10;

@@ -22,6 +22,7 @@ use super::*;
 use crate::oci::Repository;
 
 mod damage;
+mod sending;
 
 /// Gives out a blob in pieces, as many as it is let.
 struct Scripted {

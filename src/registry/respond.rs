@@ -16,6 +16,7 @@ use crate::{
     cache::{BlobBody, ReadError},
     oci::{Digest, Manifest, MediaType, Tag},
     pull::{Admitted, Blob, Bounds, Content, Referrers, Served},
+    sendfile::{Files, Sendable},
     upstream::{UpstreamBody, UpstreamError},
 };
 
@@ -55,6 +56,14 @@ impl Body {
 impl From<String> for Body {
     fn from(text: String) -> Self {
         Self::Whole(text.into())
+    }
+}
+
+impl Sendable for Body {
+    fn by(&mut self, files: &Files) {
+        if let Self::Blob(body) = self {
+            body.by(files);
+        }
     }
 }
 

@@ -2,12 +2,13 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,14 +21,21 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, watch},
     time::{sleep, timeout},
 };
 
-use super::{BUFFER_BYTES, Config, HEAD_BYTES, stall::Stalling};
-use crate::telemetry::{Metrics, Peer};
+use super::{
+    BUFFER_BYTES, Config, HEAD_BYTES,
+    stall::Stalling,
+    wire::{Socket, Wire},
+};
+use crate::{
+    sendfile::Sendable,
+    telemetry::{Metrics, Peer},
+};
 
 /// The open connections, as far as the exit waits for them.
 #[derive(Debug)]
@@ -113,27 +121,45 @@ pub(super) async fn serve_connection<S, B>(
     mut open: Open,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + Unpin + 'static,
+    B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%addr, "cannot set TCP_NODELAY for {addr}: {error}");
     }
     let Some(tls) = &config.tls else {
-        return if has_asked(&stream, &config, &mut open).await {
-            // In a box, so that a connection that has asked nothing yet holds no room for it.
-            Box::pin(speak(stream, addr, service, &config, open)).await
+        return if asks(&stream, config.limits.idle, &mut open).await {
+            attend(stream, addr, service, &config, open).await
         };
     };
     match timeout(config.limits.head, Box::pin(handshake(tls, stream))).await {
-        Ok(Ok(stream)) => Box::pin(speak(stream, addr, service, &config, open)).await,
+        Ok(Ok(stream)) => Box::pin(attend(stream, addr, service, &config, open)).await,
         Ok(Err(error)) => tracing::debug!(%addr, "no TLS with {addr}: {error}"),
         Err(_) => tracing::debug!(%addr, "no TLS with {addr}: it takes too long"),
     }
 }
 
-/// Waits for the first byte, before anything is set up to read it: silence costs next to nothing.
-async fn has_asked(stream: &TcpStream, config: &Config, open: &mut Open) -> bool {
+/// Answers, and lets go in between of what answering takes: silence costs next to nothing.
+async fn attend<I, S, B>(stream: I, addr: SocketAddr, service: S, config: &Config, mut open: Open)
+where
+    I: Socket,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + Sendable + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let idle = config.limits.idle - config.limits.until_rest();
+    let mut wire = Wire::new(stream, Bytes::new());
+    // In a box, so that a connection on which nothing is asked holds no room for it.
+    while let Some((stream, ahead)) = Box::pin(speak(wire, addr, &service, config, &mut open)).await {
+        if ahead.is_empty() && !asks(stream.tcp(), idle, &mut open).await {
+            break;
+        }
+        wire = Wire::new(stream, ahead);
+    }
+}
+
+/// Waits for the first byte of a request, before anything is set up to read it.
+async fn asks(stream: &TcpStream, idle: Duration, open: &mut Open) -> bool {
     let mut warned = false;
     let giving_way = async {
         loop {
@@ -149,7 +175,7 @@ async fn has_asked(stream: &TcpStream, config: &Config, open: &mut Open) -> bool
         biased;
         peeked = stream.peek(&mut first) => peeked.is_ok(),
         () = giving_way => false,
-        () = sleep(config.limits.idle) => false,
+        () = sleep(idle) => false,
     }
 }
 
@@ -165,58 +191,77 @@ async fn handshake(tls: &super::Tls, mut stream: TcpStream) -> io::Result<tokio_
     tls.acceptor().accept(stream).await
 }
 
-async fn speak<I, S, B>(stream: I, addr: SocketAddr, service: S, config: &Config, mut open: Open)
+/// Answers what is asked. If nothing was asked for a while the stream comes back, with what was read of a next request.
+async fn speak<I, S, B>(
+    wire: Wire<I>,
+    addr: SocketAddr,
+    service: &S,
+    config: &Config,
+    open: &mut Open,
+) -> Option<(I, Bytes)>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: Socket,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + Unpin + 'static,
+    B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let asked = Asked::default();
-    let io = TokioIo::new(Stalling::new(stream, asked.clone(), config.limits));
+    let files = wire.files();
+    let io = TokioIo::new(Stalling::new(wire, asked.clone(), config.limits));
     let begun = asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let answered = begun.begin();
         let peer = Peer::resolve(addr, request.headers(), &config.trusted_proxies);
         request.extensions_mut().insert(peer);
         let answering = service.call(request);
+        let files = files.clone();
         async move {
-            let response = answering.await?;
+            let mut response = answering.await?;
+            if let Some(files) = &files {
+                response.body_mut().by(files);
+            }
             Ok::<_, Infallible>(response.map(|body| Answering { body, _answered: answered }))
         }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         // The stream has limits of its own, which cost nothing while nobody waits.
         .header_read_timeout(None)
         .max_header_size(HEAD_BYTES)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(io, service);
-    let mut connection = pin!(connection);
     let mut idle_since = None;
     let ended = loop {
         tokio::select! {
             biased;
-            ended = connection.as_mut() => break ended,
+            ended = &mut connection => break ended,
             wish = open.wish() => match wish {
                 Wish::Stay => {}
                 Wish::GiveWay(_) => {
                     let idle = asked.idle();
                     if idle.is_some() && idle == idle_since {
                         tracing::debug!(%addr, "{addr} asks nothing while others wait: its connection ends");
-                        return;
+                        return None;
                     }
                     idle_since = idle;
                 }
                 Wish::Close => {
-                    connection.as_mut().graceful_shutdown();
-                    break connection.await;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%addr, "connection of {addr} ended: {error}");
+                    }
+                    return None;
                 }
             },
         }
     };
-    if let Err(error) = ended {
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let rested = io.into_inner().rested();
+    if let (None, Err(error)) = (&rested, ended) {
         tracing::debug!(%addr, "connection of {addr} ended: {error}");
     }
+    // An empty one still holds its memory.
+    let ahead = if read_buf.is_empty() { Bytes::new() } else { read_buf };
+    rested.map(|wire| (wire.into_stream(), ahead))
 }
 
 /// Counts the requests of a connection: up where one begins, and up again where it is answered, so that

@@ -15,7 +15,10 @@ use hyper::{body::Incoming, service::Service};
 use tokio::time::{Sleep, sleep};
 
 use super::{Health, Limits};
-use crate::telemetry::{Surface, Transfer};
+use crate::{
+    sendfile::{Files, Sendable},
+    telemetry::{Surface, Transfer},
+};
 
 /// What stands around the service that answers: the process's own answers, the refusals of a drain,
 /// the counting of requests, and a catch for panics.
@@ -189,6 +192,12 @@ fn closing<B>(mut response: Response<B>) -> Response<B> {
 pub struct Counted<B> {
     body: Either<Full<Bytes>, B>,
     _transfer: Option<Transfer>,
+}
+
+impl<B: Sendable> Sendable for Counted<B> {
+    fn by(&mut self, files: &Files) {
+        self.body.by(files);
+    }
 }
 
 impl<B> Body for Counted<B>

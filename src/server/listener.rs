@@ -20,7 +20,10 @@ use super::{
     Config,
     connection::{Connections, serve_connection},
 };
-use crate::telemetry::{Drain, Metrics, Phase};
+use crate::{
+    sendfile::Sendable,
+    telemetry::{Drain, Metrics, Phase},
+};
 
 /// The open port.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Listener {
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes> + Sendable + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let limit = self.config.limits.drain;
@@ -100,7 +103,7 @@ impl Listener {
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes> + Sendable + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let config = Arc::new(self.config.clone());

@@ -1,6 +1,5 @@
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -12,8 +11,8 @@ use tokio::{
 
 use super::{Limits, connection::Asked};
 
-/// A connection that ends with an error when its peer takes nothing for too long, asks nothing for too
-/// long, or takes too long over the head of a request.
+/// A connection that ends with an error when its peer takes nothing for too long, or takes too long over the head of a
+/// request; and that stays open, to be given back, when the error is that nothing more is asked.
 ///
 /// What every request would have to start and stop is only looked at when there is something to wait for:
 /// one timer runs per connection, and when it rings too early it is wound up again.
@@ -27,6 +26,7 @@ pub(super) struct Stalling<S> {
     reading: Option<Wait>,
     writing: Option<Instant>,
     timer: Timer,
+    rested: bool,
 }
 
 /// How long the peer may take over what it is at.
@@ -42,27 +42,43 @@ struct Timer(Option<Pin<Box<Sleep>>>);
 impl<S> Stalling<S> {
     pub(super) fn new(stream: S, asked: Asked, limits: Limits) -> Self {
         let (count, timer) = (asked.count(), Timer::default());
-        Self { stream, limits, asked, count, head_begun: false, reading: None, writing: None, timer }
+        Self { stream, limits, asked, count, head_begun: false, reading: None, writing: None, timer, rested: false }
+    }
+
+    /// The stream, if nothing was asked for so long that whoever read from it gave it up.
+    pub(super) fn rested(self) -> Option<S> {
+        self.rested.then_some(self.stream)
     }
 
     /// Ready once the peer has been waited for too long.
     fn wait_for_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let until = match self.reading {
-            Some(wait) if wait.for_head == self.head_begun => wait.until,
-            _ => {
-                let limit = if self.head_begun { self.limits.head } else { self.limits.idle };
-                let wait = Wait { for_head: self.head_begun, until: now() + limit };
-                self.reading = Some(wait);
-                wait.until
+        loop {
+            let until = match self.reading {
+                Some(wait) if wait.for_head == self.head_begun => wait.until,
+                _ => {
+                    let limit = if self.head_begun { self.limits.head } else { self.limits.until_rest() };
+                    let wait = Wait { for_head: self.head_begun, until: now() + limit };
+                    self.reading = Some(wait);
+                    wait.until
+                }
+            };
+            let rung = ready!(self.timer.rings(until, cx));
+            if self.head_begun {
+                return Poll::Ready(rung);
             }
-        };
-        self.timer.rings(until, cx)
+            if self.writing.is_none() {
+                self.rested = true;
+                return Poll::Ready(rung);
+            }
+            // It has not taken the last answer yet, which has a limit of its own.
+            self.reading = None;
+        }
     }
 
     /// Nobody may read again when the answer ends. So the timer rings after it, and the wait begins then: a
     /// peer that asks nothing more is waited for up to twice the limit.
     fn look_again(&mut self, cx: &mut Context<'_>) {
-        let _rung = self.timer.rings(now() + self.limits.idle, cx);
+        let _rung = self.timer.rings(now() + self.limits.until_rest(), cx);
     }
 
     /// What a write came to; the time runs from the first one that had to wait.
@@ -134,15 +150,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let written = if bufs.len() > 1 && length <= ONE_PIECE {
-            let mut room = [const { MaybeUninit::uninit() }; ONE_PIECE];
-            let mut piece = ReadBuf::uninit(&mut room);
-            bufs.iter().for_each(|buf| piece.put_slice(buf));
-            Pin::new(&mut this.stream).poll_write(cx, piece.filled())
-        } else {
-            Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
-        };
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.watch(written, cx)
     }
 
@@ -158,10 +166,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.rested {
+            return Poll::Ready(Ok(()));
+        }
         let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
         this.watch(shut, cx)
     }
 }
-
-/// An answer of up to this many bytes is put together first: one piece costs the system less than a list.
-const ONE_PIECE: usize = 4096;

@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::BodyExt;
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
@@ -50,7 +49,7 @@ fn blob_of(
     let pieces = Arc::new(Mutex::new(Some(Pieces(pieces))));
     service_fn(move |request: Request<Incoming>| {
         let blob = (request.uri().path() == "/v2/blob").then(|| pieces.lock().unwrap().take().unwrap());
-        async move { Ok(blob.map_or_else(|| text("at once"), |blob| Response::new(blob.boxed()))) }
+        async move { Ok(blob.map_or_else(|| text("at once"), |blob| Response::new(Body::new(blob)))) }
     })
 }
 

@@ -22,7 +22,7 @@ const ROWS: [&[&str]; 9] = [
 ];
 
 /// What every module may use, unless it is named below.
-const VOCABULARY: &[&str] = &["oci", "clock", "telemetry"];
+const VOCABULARY: &[&str] = &["oci", "clock", "telemetry", "sendfile"];
 
 /// Modules that may use less than everything below them.
 const NARROW: [(&str, &[&str]); 6] = [

@@ -20,6 +20,7 @@ use sig_repo::{
     server::{Config, Limits},
     telemetry::{Peer, TrustedProxies},
 };
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::support::port::{Body, Port, config, text};
 
@@ -77,4 +78,18 @@ async fn pitfall_36_a_forwarded_address_counts_only_from_a_trusted_proxy() {
         let answer = port.ask("GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 10.1.1.1, 198.51.100.7").await;
         assert_eq!(answer, format!("HTTP/1.1 200 OK | - | {client} true"));
     }
+}
+
+/// Asks for `/a` on a connection that stays open, and reads the whole answer.
+async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    answered(stream).await;
+}
+
+async fn answered(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"GET /a \"\";") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{answer:?}");
 }

@@ -4,7 +4,6 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
@@ -19,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
+pub(crate) use axum::body::Body;
 
 pub(crate) struct Port {
     pub(crate) addr: SocketAddr,
@@ -133,5 +132,5 @@ pub(crate) async fn rest_of(stream: &mut TcpStream) -> String {
 }
 
 pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {
-    Response::new(http_body_util::Full::new(text.into()).map_err(|never| match never {}).boxed())
+    Response::new(Body::from(text.into()))
 }

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use sig_repo::server::{Config, Limits};
 use tokio::{
@@ -18,7 +17,7 @@ use tokio::{
 };
 
 use super::{port, port_with};
-use crate::support::port::{Port, SHORT, config, rest_of, text};
+use crate::support::port::{Body, Port, SHORT, config, rest_of, text};
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_408() {
@@ -66,7 +65,7 @@ async fn a_reader_that_takes_nothing_is_cut() {
     let body = Mutex::new(Some(Endless(let_go)));
     let service = service_fn(move |_: Request<Incoming>| {
         let body = body.lock().unwrap().take();
-        async move { Ok(body.map_or_else(|| text("at once"), |body| Response::new(body.boxed()))) }
+        async move { Ok(body.map_or_else(|| text("at once"), |body| Response::new(Body::new(body)))) }
     });
     let limits = Limits { stall: SHORT, ..Limits::default() };
     let port = Port::open(Config { limits, ..config() }, service).await;

@@ -1,9 +1,11 @@
 //! What comes before a body: too much of it, too slowly, or nothing that is a request.
 
+use std::time::Duration;
+
 use sig_repo::server::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{port, port_with};
+use super::{answered, ask, port, port_with};
 use crate::support::port::{SHORT, rest_of};
 
 #[tokio::test]
@@ -102,6 +104,26 @@ async fn a_silent_connection_is_closed() {
     let mut stream = port.connect().await;
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     assert!(rest_of(&mut stream).await.ends_with("GET /a \"\";"));
+    port.unharmed().await;
+}
+
+#[tokio::test]
+async fn who_asks_again_after_a_rest_is_answered_as_before() {
+    let rest = Duration::from_millis(10);
+    let port = port_with(Limits { rest, head: SHORT, ..Limits::default() }).await;
+    let mut stream = port.connect().await;
+    for _ in 0..3 {
+        ask(&mut stream).await;
+        tokio::time::sleep(rest * 5).await;
+    }
+    // What came of a next request stays what came of it.
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\nGET /a HTTP/1").await.unwrap();
+    answered(&mut stream).await;
+    tokio::time::sleep(rest * 5).await;
+    stream.write_all(b".1\r\nHost: test\r\n\r\n").await.unwrap();
+    answered(&mut stream).await;
+    stream.write_all(b"GET /half HTTP/1.1\r\nHos").await.unwrap();
+    assert_eq!(rest_of(&mut stream).await, "");
     port.unharmed().await;
 }
 

@@ -1,6 +1,6 @@
 //! The port with a certificate of its own.
 
-use std::{path::PathBuf, process::Command, sync::Arc};
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use sig_repo::server::{Config, Limits, Tls};
@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::echo;
+use super::{ask, echo};
 use crate::support::port::{Port, SHORT, config, rest_of};
 
 struct Certificate {
@@ -67,6 +67,20 @@ async fn tls_offers_http_1_1_and_nothing_else() {
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
     let without = certificate.handshake(&port, &[]).await.unwrap();
     assert_eq!(without.get_ref().1.alpn_protocol(), None);
+}
+
+#[tokio::test]
+async fn who_asks_again_after_a_rest_is_answered_in_the_same_session() {
+    let certificate = Certificate::new();
+    let limits = Limits { rest: Duration::from_millis(10), ..Limits::default() };
+    let port = Port::open(Config { limits, tls: Some(certificate.tls()), ..config() }, echo()).await;
+    let mut stream = certificate.handshake(&port, &["http/1.1"]).await.unwrap();
+    for _ in 0..3 {
+        ask(&mut stream).await;
+        tokio::time::sleep(limits.rest * 5).await;
+    }
+    stream.shutdown().await.unwrap();
+    port.all_closed().await;
 }
 
 #[tokio::test]

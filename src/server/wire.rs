@@ -51,9 +51,9 @@ impl<S: Socket> Wire<S> {
         Self { stream, ahead, files: Files::default() }
     }
 
-    /// Where parts of files are left for it, if it can send them.
+    /// Where parts of files are left for it, if it can send them: a stand-in must not be copied into one piece with others.
     pub(super) fn files(&self) -> Option<Files> {
-        S::IS_PLAIN.then(|| self.files.clone())
+        (S::IS_PLAIN && self.stream.is_write_vectored()).then(|| self.files.clone())
     }
 
     pub(super) fn into_stream(self) -> S {

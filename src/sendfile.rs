@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 /// A body that may have parts of files in it.
 pub trait Sendable {
     /// Tells it that it goes out on a connection which takes these.
-    fn by(&mut self, files: &Files);
+    fn send_by(&mut self, files: &Files);
 }
 
 /// The parts of files that are to go out on one connection, in their order.
@@ -79,20 +79,20 @@ pub fn is_stand_in(bytes: &[u8]) -> bool {
 }
 
 impl<L: Sendable, R: Sendable> Sendable for Either<L, R> {
-    fn by(&mut self, files: &Files) {
+    fn send_by(&mut self, files: &Files) {
         match self {
-            Self::Left(body) => body.by(files),
-            Self::Right(body) => body.by(files),
+            Self::Left(body) => body.send_by(files),
+            Self::Right(body) => body.send_by(files),
         }
     }
 }
 
 impl Sendable for Full<Bytes> {
-    fn by(&mut self, _: &Files) {}
+    fn send_by(&mut self, _: &Files) {}
 }
 
 impl Sendable for axum::body::Body {
-    fn by(&mut self, _: &Files) {}
+    fn send_by(&mut self, _: &Files) {}
 }
 
 #[cfg(test)]

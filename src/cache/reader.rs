@@ -350,7 +350,7 @@ impl Direct {
 }
 
 impl Sendable for BlobBody {
-    fn by(&mut self, files: &Files) {
+    fn send_by(&mut self, files: &Files) {
         if let From::File(reader) = &mut self.from {
             reader.files = Some(files.clone());
         }

@@ -60,9 +60,9 @@ impl From<String> for Body {
 }
 
 impl Sendable for Body {
-    fn by(&mut self, files: &Files) {
+    fn send_by(&mut self, files: &Files) {
         if let Self::Blob(body) = self {
-            body.by(files);
+            body.send_by(files);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -210,7 +210,7 @@ where
     let io = TokioIo::new(Stalling::new(wire, asked.clone(), config.limits));
     let begun = asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let answered = begun.begin();
+        let answered = begun.begin(!request.body().is_end_stream());
         let peer = Peer::resolve(addr, request.headers(), &config.trusted_proxies);
         request.extensions_mut().insert(peer);
         let answering = service.call(request);
@@ -218,7 +218,7 @@ where
         async move {
             let mut response = answering.await?;
             if let Some(files) = &files {
-                response.body_mut().by(files);
+                response.body_mut().send_by(files);
             }
             Ok::<_, Infallible>(response.map(|body| Answering { body, _answered: answered }))
         }
@@ -267,30 +267,43 @@ where
 /// Counts the requests of a connection: up where one begins, and up again where it is answered, so that
 /// an even number is a connection on which nothing is asked, or half a head.
 #[derive(Clone, Default)]
-pub(super) struct Asked(Arc<AtomicUsize>);
+pub(super) struct Asked(Arc<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    count: AtomicUsize,
+    /// Whether the last one had a body, of which some may still be to come.
+    with_body: AtomicBool,
+}
 
 impl Asked {
-    fn begin(&self) -> Answered {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn begin(&self, with_body: bool) -> Answered {
+        self.0.with_body.store(with_body, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
         Answered(Arc::clone(&self.0))
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
     }
 
     /// The same number twice is a connection that was idle all the while.
     pub(super) fn idle(&self) -> Option<usize> {
         Some(self.count()).filter(|count| count.is_multiple_of(2))
     }
+
+    /// Whether what comes next can be nothing but another request.
+    pub(super) fn is_between(&self) -> bool {
+        self.idle().is_some() && !self.0.with_body.load(Ordering::Relaxed)
+    }
 }
 
 /// Says when dropped that the request is answered, so that what arrives next is a new head.
-struct Answered(Arc<AtomicUsize>);
+struct Answered(Arc<Requests>);
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -195,8 +195,8 @@ pub struct Counted<B> {
 }
 
 impl<B: Sendable> Sendable for Counted<B> {
-    fn by(&mut self, files: &Files) {
-        self.body.by(files);
+    fn send_by(&mut self, files: &Files) {
+        self.body.send_by(files);
     }
 }
 

@@ -56,14 +56,18 @@ impl<S> Stalling<S> {
             let until = match self.reading {
                 Some(wait) if wait.for_head == self.head_begun => wait.until,
                 _ => {
-                    let limit = if self.head_begun { self.limits.head } else { self.limits.until_rest() };
+                    let limit = match (self.head_begun, self.asked.is_between()) {
+                        (true, _) => self.limits.head,
+                        (false, true) => self.limits.until_rest(),
+                        (false, false) => self.limits.idle,
+                    };
                     let wait = Wait { for_head: self.head_begun, until: now() + limit };
                     self.reading = Some(wait);
                     wait.until
                 }
             };
             let rung = ready!(self.timer.rings(until, cx));
-            if self.head_begun {
+            if self.head_begun || !self.asked.is_between() {
                 return Poll::Ready(rung);
             }
             if self.writing.is_none() {

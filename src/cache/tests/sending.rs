@@ -10,7 +10,7 @@ async fn sent(mut body: BlobBody) -> Result<(Bytes, usize), String> {
     let (files, mut received, mut read) = (Files::default(), Vec::new(), 0);
     let (socket, mut peer) = UnixStream::pair().unwrap();
     socket.set_nonblocking(true).unwrap();
-    body.by(&files);
+    body.send_by(&files);
     while let Some(frame) = body.frame().await {
         let mut piece = frame.map_err(|error| error.to_string())?.into_data().unwrap();
         if !is_stand_in(&piece) {
@@ -62,7 +62,7 @@ async fn a_file_that_changes_while_it_is_sent_never_arrives_whole() {
     let blob = blob(53, 2_000_000);
     scene.keep(&blob).await;
     let mut body = scene.cache.cached(&Digest::sha256(&blob)).await.unwrap().body(0..2_000_000).await.unwrap();
-    body.by(&Files::default());
+    body.send_by(&Files::default());
     assert!(is_stand_in(body.frame().await.unwrap().unwrap().data_ref().unwrap()));
     fs::write(scene.file_of(&blob), &blob).unwrap();
     assert!(sent(body).await.unwrap_err().contains("not what it was"));

@@ -1,7 +1,13 @@
 //! Requests that two readers may take for different ones: each is read in one way or not at all, and
 //! what may have been meant for somebody else is not answered.
 
-use super::port;
+use std::time::Duration;
+
+use sig_repo::server::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{port, port_with};
+use crate::support::port::rest_of;
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -97,4 +103,26 @@ fn post(head: &str, body: &str) -> String {
 fn only(answer: &str, status: u16, head: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer:?}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head:?}: {answer:?}");
+}
+
+#[tokio::test]
+async fn what_comes_late_of_an_unread_body_is_no_request() {
+    let rest = Duration::from_millis(10);
+    let port = port_with(Limits { rest, idle: rest * 20, ..Limits::default() }).await;
+    for head in
+        ["Content-Length: 39\r\n", "Transfer-Encoding: chunked\r\n", "Content-Length: 39\r\nExpect: 100-continue\r\n"]
+    {
+        // It is answered without a look at its body.
+        let mut stream = port.connect().await;
+        stream.write_all(format!("POST /healthz HTTP/1.1\r\nHost: test\r\n{head}\r\n").as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 405", "{head:?}");
+        tokio::time::sleep(rest * 5).await;
+        // The connection may be closed already.
+        let _sent = stream.write_all(SMUGGLED.as_bytes()).await;
+        let answer = rest_of(&mut stream).await;
+        assert!(!answer.contains("/smuggled"), "{head:?}: {answer:?}");
+    }
+    port.unharmed().await;
 }

@@ -167,7 +167,7 @@ async fn a_helper_that_hangs_is_ended_with_all_that_it_has_started() {
     let registry = Registry::with_auth(Auth::default()).await;
     let programs = CredentialPrograms::new();
     programs.install("test", "echo $$ >> $here/pids; sleep 1000 & echo $! >> $here/pids; wait");
-    let client = client(&programs, with_helper(registry.upstream("docker.io"), "test"), SHORT);
+    let client = client(&programs, with_helper(registry.upstream("docker.io"), "test"), Duration::from_secs(2));
     let started = Clock::system().instant();
     let pulls = join_all((0..5).map(|_| client.resolve("team/app", "v1"))).await;
     assert!(Clock::system().instant() - started < Duration::from_secs(10));

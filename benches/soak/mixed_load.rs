@@ -351,7 +351,10 @@ impl Counts {
 impl Process {
     fn start(binary: &Path, data_dir: &Path, addr: SocketAddr, upstream: SocketAddr) -> anyhow::Result<Self> {
         let log = data_dir.join("log");
-        let child = Command::new(binary)
+        // It ends with this thread, whatever that ends by.
+        let child = Command::new("/usr/bin/setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(binary)
             .env_clear()
             .env("HTTP_ADDR", addr.to_string())
             .env("DATA_DIR", data_dir)

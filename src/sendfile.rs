@@ -8,13 +8,14 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     ops::Range,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::FileExt},
     sync::{Arc, LazyLock},
 };
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 /// A body that may have parts of files in it.
 pub trait Sendable {
@@ -58,7 +59,11 @@ impl Files {
         else {
             return Err(io::Error::new(ErrorKind::InvalidData, "a stand-in without its part of a file"));
         };
-        let sent = rustix::fs::sendfile(socket, &*part.file, Some(&mut part.left.start), stand_in.len())?;
+        let sent = match rustix::fs::sendfile(&socket, &*part.file, Some(&mut part.left.start), stand_in.len()) {
+            // Not every file system can, and not every container may.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => copy(&socket, part)?,
+            sent => sent?,
+        };
         match sent {
             0 => {
                 return Err(io::Error::new(
@@ -71,6 +76,16 @@ impl Files {
         }
         Ok(sent)
     }
+}
+
+/// The same by way of our memory.
+fn copy(socket: impl AsFd, part: &mut Part) -> io::Result<usize> {
+    let mut room = [0; 16 << 10];
+    let wanted = room.len().min(usize::try_from(part.left.end - part.left.start).unwrap_or(usize::MAX));
+    let length = part.file.read_at(&mut room[..wanted], part.left.start)?;
+    let sent = rustix::io::write(socket, &room[..length])?;
+    part.left.start += sent as u64;
+    Ok(sent)
 }
 
 /// Whether these are to be sent by [`Files::send`].
@@ -131,6 +146,21 @@ mod tests {
             }
             assert!(received == bytes[part.start as usize..part.end as usize], "{part:?}");
         }
+        assert!(files.0.lock().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_the_system_does_not_send_goes_out_all_the_same() {
+        let file = File::open("/proc/self/auxv").unwrap();
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        rustix::fs::sendfile(&socket, &file, Some(&mut 3), 20).expect_err("the test needs a file that is not sent");
+        let (mut expected, mut received) = ([0; 20], [0; 20]);
+        file.read_exact_at(&mut expected, 3).unwrap();
+        let files = Files::default();
+        let stand_in = files.add(Arc::new(file), 3..23);
+        assert_eq!(files.send(&socket, &stand_in).unwrap(), 20);
+        peer.read_exact(&mut received).unwrap();
+        assert_eq!(received, expected);
         assert!(files.0.lock().is_empty());
     }
 

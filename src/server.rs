@@ -11,6 +11,7 @@ mod layers;
 mod listener;
 pub mod open_files;
 mod pinned;
+mod places;
 pub mod privileges;
 mod stall;
 mod tls;
@@ -39,6 +40,7 @@ pub struct Config {
 /// What one peer, and all of them together, may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Of all; from one address, unless it is a trusted proxy's, half as many.
     pub connections: usize,
     /// For a request's head, from its first byte to its last; for a TLS handshake too.
     pub head: Duration,

@@ -14,5 +14,5 @@ pub use self::{
     drain::{Drain, Phase, Transfer},
     log::{LevelError, LogLevel, init},
     metrics::{Metrics, Surface},
-    peer::{Peer, TrustedProxies},
+    peer::{Peer, TrustedProxies, network},
 };

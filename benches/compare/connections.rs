@@ -61,7 +61,7 @@ pub(crate) fn idle(session: &Session, mirror: &Mirror) -> anyhow::Result<[Figure
     eprintln!("{IDLE} idle connections");
     allow_files(IDLE as u64)?;
     let held = |asked: bool| {
-        let (server, _) = mirror.start(session)?;
+        let server = mirror.start_for_many(session)?;
         let door = Door::plain(server.addr);
         let mut connections = Vec::with_capacity(IDLE);
         for _ in 0..IDLE {

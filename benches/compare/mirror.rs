@@ -59,10 +59,25 @@ impl Mirror {
     /// A process that is ready, and how long that took from before it was there.
     pub(crate) fn start(&self, session: &Session) -> anyhow::Result<(Server, Duration)> {
         let addr = free_port()?;
-        let invocation = self.invocation(addr);
+        self.start_as(session, addr, &self.invocation(addr))
+    }
+
+    /// One to which all who come from this machine are a proxy's clients, so that they may be as many as they like.
+    pub(crate) fn start_for_many(&self, session: &Session) -> anyhow::Result<Server> {
+        let addr = free_port()?;
+        let invocation = self.invocation(addr).env("TRUSTED_PROXIES", "127.0.0.1");
+        Ok(self.start_as(session, addr, &invocation)?.0)
+    }
+
+    fn start_as(
+        &self,
+        session: &Session,
+        addr: SocketAddr,
+        invocation: &Invocation,
+    ) -> anyhow::Result<(Server, Duration)> {
         let ready = format!("http://{addr}/readyz");
         let begun = session.clock.instant();
-        let mut program = Program::start(session, "sig-repo", Core::Server, &invocation)?;
+        let mut program = Program::start(session, "sig-repo", Core::Server, invocation)?;
         // Asked without a pause: a pause would be in the figure.
         while !session.http.answers(&ready) {
             program.is_there()?;

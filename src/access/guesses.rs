@@ -5,13 +5,15 @@
 //! before: where the right password came from lately, only wrong ones are counted.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+
+use crate::telemetry::network;
 
 /// Wrong passwords at once, and how long each takes to be forgotten.
 const BURST: u32 = 10;
@@ -108,16 +110,6 @@ impl Guessed {
         Tried::Wrong
     }
 }
-
-/// What one subscriber has of addresses: one of IPv4, a whole network of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !0 << (128 - IPV6_PREFIX))),
-    }
-}
-
-const IPV6_PREFIX: u32 = 56;
 
 #[cfg(test)]
 mod tests {

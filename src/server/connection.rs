@@ -1,7 +1,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -23,18 +23,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 
 use super::{
     BUFFER_BYTES, Config, HEAD_BYTES,
+    places::Place,
     stall::Stalling,
     wire::{Socket, Wire},
 };
 use crate::{
     sendfile::Sendable,
-    telemetry::{Metrics, Peer},
+    telemetry::{Metrics, Peer, network},
 };
 
 /// The open connections, as far as the exit waits for them.
@@ -49,17 +50,22 @@ pub(super) struct Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     Stay,
-    /// Others wait for a place. Said again and again while they do, with another number each time.
-    GiveWay(usize),
+    /// Others wait for a place, of all or of those of one address. Said again and again while they do, with another
+    /// number each time.
+    GiveWay {
+        round: usize,
+        of: Option<IpAddr>,
+    },
     Close,
 }
 
 /// Held by a connection while it is open.
 pub(super) struct Open {
     wish: watch::Receiver<Wish>,
+    network: IpAddr,
     metrics: Metrics,
     _open: Option<watch::Receiver<()>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Default for Connections {
@@ -70,21 +76,23 @@ impl Default for Connections {
 
 impl Connections {
     /// A new connection; one that comes after `close` is served, and not waited for.
-    pub(super) fn open(&self, metrics: Metrics, place: OwnedSemaphorePermit) -> Open {
+    pub(super) fn open(&self, address: IpAddr, metrics: Metrics, place: Place) -> Open {
         let closing = *self.wish.borrow() == Wish::Close;
         metrics.connection_opened();
+        let open = (!closing).then(|| self.open.subscribe());
         // What was wished before is no concern of the new one.
-        Open { wish: self.wish.subscribe(), metrics, _open: (!closing).then(|| self.open.subscribe()), _place: place }
+        Open { wish: self.wish.subscribe(), network: network(address), metrics, _open: open, _place: place }
     }
 
-    /// Asks the connections on which nothing was asked since this was last said to end.
-    pub(super) fn give_way(&self) {
+    /// Asks the connections on which nothing was asked since this was last said to end: all, or those of an address.
+    pub(super) fn give_way(&self, of: Option<IpAddr>) {
         self.wish.send_if_modified(|wish| {
-            *wish = match *wish {
-                Wish::Stay => Wish::GiveWay(0),
-                Wish::GiveWay(round) => Wish::GiveWay(round.wrapping_add(1)),
+            let round = match *wish {
+                Wish::Stay => 0,
+                Wish::GiveWay { round, .. } => round.wrapping_add(1),
                 Wish::Close => return false,
             };
+            *wish = Wish::GiveWay { round, of };
             true
         });
     }
@@ -100,7 +108,10 @@ impl Open {
     /// Waits for the next wish. An error is a server that is gone, which asks for the end.
     async fn wish(&mut self) -> Wish {
         match self.wish.changed().await {
-            Ok(()) => *self.wish.borrow_and_update(),
+            Ok(()) => match *self.wish.borrow_and_update() {
+                Wish::GiveWay { of: Some(other), .. } if other != self.network => Wish::Stay,
+                wish => wish,
+            },
             Err(_) => Wish::Close,
         }
     }
@@ -164,9 +175,9 @@ async fn asks(stream: &TcpStream, idle: Duration, open: &mut Open) -> bool {
     let giving_way = async {
         loop {
             match open.wish().await {
-                Wish::GiveWay(_) if !warned => warned = true,
+                Wish::GiveWay { .. } if !warned => warned = true,
                 Wish::Stay => {}
-                Wish::GiveWay(_) | Wish::Close => return,
+                Wish::GiveWay { .. } | Wish::Close => return,
             }
         }
     };
@@ -236,7 +247,7 @@ where
             ended = &mut connection => break ended,
             wish = open.wish() => match wish {
                 Wish::Stay => {}
-                Wish::GiveWay(_) => {
+                Wish::GiveWay { .. } => {
                     let idle = asked.idle();
                     if idle.is_some() && idle == idle_since {
                         tracing::debug!(%addr, "{addr} asks nothing while others wait: its connection ends");

@@ -12,13 +12,13 @@ use http_body::Body;
 use hyper::{body::Incoming, service::Service};
 use tokio::{
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
 use super::{
     Config,
     connection::{Connections, serve_connection},
+    places::Places,
 };
 use crate::{
     sendfile::Sendable,
@@ -77,7 +77,7 @@ impl Listener {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let limit = self.config.limits.drain;
-        let connections = Connections::default();
+        let connections = Arc::new(Connections::default());
         let drained = async {
             drain.reached(Phase::Draining).await;
             let finished = async {
@@ -99,7 +99,7 @@ impl Listener {
         }
     }
 
-    async fn accept<S, B>(&self, service: S, connections: &Connections, metrics: Metrics)
+    async fn accept<S, B>(&self, service: S, connections: &Arc<Connections>, metrics: Metrics)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -107,15 +107,30 @@ impl Listener {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let config = Arc::new(self.config.clone());
-        let places = Arc::new(Semaphore::new(config.limits.connections));
+        let places = Places::new(&config);
         loop {
-            let place = place(&places, connections).await;
+            let place = places.next(connections).await;
             match self.socket.accept().await {
                 Ok((stream, addr)) => {
-                    let open = connections.open(metrics.clone(), place);
-                    let serving = serve_connection(stream, addr, service.clone(), Arc::clone(&config), open);
+                    let (service, config, metrics) = (service.clone(), Arc::clone(&config), metrics.clone());
                     #[expect(clippy::disallowed_methods, reason = "the drain waits for it through `open`")]
-                    tokio::spawn(serving);
+                    match places.of(addr.ip(), place) {
+                        Ok(place) => {
+                            let open = connections.open(addr.ip(), metrics, place);
+                            tokio::spawn(serve_connection(stream, addr, service, config, open));
+                        }
+                        Err(Some(waiting)) => {
+                            let connections = Arc::clone(connections);
+                            tokio::spawn(async move {
+                                if let Ok(place) = timeout(config.limits.idle, waiting.place(&connections)).await {
+                                    let open = connections.open(addr.ip(), metrics, place);
+                                    drop(connections);
+                                    serve_connection(stream, addr, service, config, open).await;
+                                }
+                            });
+                        }
+                        Err(None) => tracing::debug!(%addr, "no place for {addr}: too many of its address wait"),
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -124,17 +139,6 @@ impl Listener {
                 }
             }
         }
-    }
-}
-
-/// A place for one more connection. While there is none, those that ask nothing give theirs up, and the
-/// new one waits in the queue of the system: a slow answer is no refusal, and idle ones stop nobody.
-async fn place(places: &Arc<Semaphore>, connections: &Connections) -> OwnedSemaphorePermit {
-    loop {
-        if let Ok(free) = timeout(GIVE_WAY, Arc::clone(places).acquire_owned()).await {
-            return free.expect("the semaphore is never closed");
-        }
-        connections.give_way();
     }
 }
 
@@ -156,6 +160,3 @@ const FIRST_ORDINARY_PORT: u16 = 1024;
 
 /// Out of file descriptors, accepting again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long nothing may have been asked on a connection that keeps its place while others wait.
-const GIVE_WAY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::{IpNet, Ipv4Net};
@@ -46,6 +46,14 @@ impl Peer {
     }
 }
 
+/// What one subscriber has of addresses: one of IPv4, a whole network of IPv6.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !0 << (128 - IPV6_PREFIX))),
+    }
+}
+
 fn forwarded_for(proxy: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {
     let mut client = proxy;
     let lines = headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>();
@@ -85,6 +93,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// More entries than this are not looked at: no chain of proxies is that long.
 const MAX_HOPS: usize = 32;
+
+const IPV6_PREFIX: u32 = 56;
 
 #[cfg(test)]
 mod tests {

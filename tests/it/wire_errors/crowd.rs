@@ -7,12 +7,18 @@ use std::{
     time::Duration,
 };
 
-use sig_repo::server::{Limits, open_files};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use sig_repo::{
+    server::{Config, Limits, open_files},
+    telemetry::TrustedProxies,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 
-use super::{ask, port_with};
+use super::{ask, echo, port_with};
 use crate::support::{
-    port::{SHORT, rest_of},
+    port::{Port, SHORT, config, rest_of},
     process::Server,
     registry::Registry,
 };
@@ -32,7 +38,8 @@ async fn ten_thousand_idle_connections_cost_little_and_hold_nobody_up() {
     let registry = Registry::start().await;
     let image = registry.push_image("team/app", Some("v1"), &[b"layer"]);
     let data_dir = tempfile::tempdir().unwrap();
-    let server = Server::start(&data_dir, &[("PROXY_REMOTEURL", registry.url().as_str())]);
+    let server =
+        Server::start(&data_dir, &[("PROXY_REMOTEURL", registry.url().as_str()), ("TRUSTED_PROXIES", "127.0.0.1")]);
     let checking = tokio::task::spawn_blocking(move || {
         let pull = || {
             let mut stream = connect(&server);
@@ -84,11 +91,8 @@ async fn a_crowd_that_asks_nothing_is_closed_at_the_idle_limit() {
 
 #[tokio::test]
 async fn who_asks_nothing_gives_way_once_every_place_is_taken() {
-    let port = port_with(Limits { connections: 8, ..Limits::default() }).await;
-    let mut busy = port.connect().await;
-    busy.write_all(b"POST /busy HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\n\r\nab")
-        .await
-        .unwrap();
+    let port = of_many(Limits { connections: 8, ..Limits::default() }).await;
+    let mut busy = busy(port.connect().await).await;
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(port.connect().await);
@@ -115,7 +119,7 @@ async fn who_asks_nothing_gives_way_once_every_place_is_taken() {
 
 #[tokio::test]
 async fn readers_that_take_nothing_lose_their_places() {
-    let port = port_with(Limits { connections: 2, stall: SHORT, ..Limits::default() }).await;
+    let port = of_many(Limits { connections: 2, stall: SHORT, ..Limits::default() }).await;
     let mut deaf = Vec::new();
     for _ in 0..2 {
         let mut stream = port.connect().await;
@@ -124,6 +128,61 @@ async fn readers_that_take_nothing_lose_their_places() {
         deaf.push(stream);
     }
     port.unharmed().await;
+}
+
+#[tokio::test]
+async fn one_address_gets_half_of_the_places() {
+    let port = port_with(Limits { connections: 8, ..Limits::default() }).await;
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        crowd.push(busy(port.connect().await).await);
+    }
+    // One more waits until one of its own address has gone, and who comes after it is sent away.
+    let mut waiting = port.connect().await;
+    waiting.write_all(b"GET /waited HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(rest_of(&mut port.connect().await).await, "");
+    let mut idle = other_address(&port).await;
+    ask(&mut idle).await;
+    let mut answer = Box::pin(rest_of(&mut waiting));
+    tokio::time::timeout(SHORT * 5, &mut answer).await.expect_err("it has no place");
+    crowd[0].write_all(b"cd").await.unwrap();
+    assert!(answer.await.ends_with("GET /waited \"\";"));
+    // What gives way for an address is of that address.
+    ask(&mut idle).await;
+    drop((crowd, idle));
+    port.unharmed().await;
+}
+
+#[tokio::test]
+async fn who_asks_nothing_gives_way_to_its_own_address() {
+    let port = port_with(Limits { connections: 8, ..Limits::default() }).await;
+    let mut other = other_address(&port).await;
+    ask(&mut other).await;
+    let (mut silent, mut asked) = (port.connect().await, port.connect().await);
+    ask(&mut asked).await;
+    let _busy = [busy(port.connect().await).await, busy(port.connect().await).await];
+    assert_eq!(port.get("/next").await, "HTTP/1.1 200 OK | - | GET /next \"\";");
+    assert_eq!(rest_of(&mut silent).await + &rest_of(&mut asked).await, "");
+    ask(&mut other).await;
+}
+
+/// A port at which all come through a proxy that is trusted.
+async fn of_many(limits: Limits) -> Port {
+    let trusted_proxies = TrustedProxies::new(["127.0.0.1/32".parse().unwrap()]);
+    Port::open(Config { limits, trusted_proxies, ..config() }, echo()).await
+}
+
+/// A connection on which half of a request has come.
+async fn busy(mut stream: TcpStream) -> TcpStream {
+    let half = b"POST /busy HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\n\r\nab";
+    stream.write_all(half).await.unwrap();
+    stream
+}
+
+async fn other_address(port: &Port) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    socket.connect(port.addr).await.unwrap()
 }
 
 fn connect(server: &Server) -> Blocking {

@@ -332,8 +332,10 @@ impl BlobCache {
     /// What cannot be opened or read is of no use to anybody, if that is the file's fault.
     fn not_read(&self, entry: &Arc<Entry>, error: &io::Error) {
         tracing::warn!(digest = %entry.digest, "a cached blob cannot be read: {error}");
-        if let Finding::Damaged(_) = Finding::of(error) {
-            self.discard(entry);
+        if matches!(Finding::of(error), Finding::Damaged(_)) && self.inner.index.holds(entry) {
+            // Who reads does not wait for a disk that does not even read.
+            let (cache, entry) = (self.clone(), Arc::clone(entry));
+            drop(tokio::task::spawn_blocking(move || cache.discard(&entry)));
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! The HTTP library sends bytes and knows nothing of files. So a body gives it a stand-in, bytes that nobody reads and
 //! of the same number, and the connection puts the part of the file in its place.
+//!
+//! To a peer that has gone, sendfile raises SIGPIPE, which nothing may set back to ending the process: Rust's runtime has
+//! it ignored.
 
 use std::{
     collections::VecDeque,

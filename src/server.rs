@@ -46,7 +46,7 @@ pub struct Limits {
     pub head: Duration,
     /// A connection on which nothing is asked.
     pub idle: Duration,
-    /// Of that, how long it keeps the memory that its last request took.
+    /// Of that, how long it keeps the memory that its last request took, if this had no body.
     pub rest: Duration,
     /// For the body of a request, and whatever is done with it until the answer begins.
     pub body: Duration,

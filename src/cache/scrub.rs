@@ -195,6 +195,9 @@ impl Finding {
         let why = format!("it cannot be read: {error}");
         match error.kind() {
             ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::Other => Self::Unknown(why),
+            // A file system that is served by somebody, who is not there or takes his time.
+            ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::Unknown(why),
+            ErrorKind::NotConnected | ErrorKind::Unsupported => Self::Unknown(why),
             _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => Self::Unknown(why),
             _ => Self::Damaged(why),
         }

@@ -24,13 +24,13 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     BUFFER_BYTES, Config, HEAD_BYTES,
     places::Place,
-    stall::Stalling,
+    stall::{Stalling, now},
     wire::{Socket, Wire},
 };
 use crate::{
@@ -139,7 +139,7 @@ pub(super) async fn serve_connection<S, B>(
         tracing::debug!(%addr, "cannot set TCP_NODELAY for {addr}: {error}");
     }
     let Some(tls) = &config.tls else {
-        return if asks(&stream, config.limits.idle, &mut open).await {
+        return if asks(&stream, &mut Silence::from_now(&config), &mut open).await {
             attend(stream, addr, service, &config, open).await
         };
     };
@@ -158,24 +158,58 @@ where
     B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let idle = config.limits.idle - config.limits.until_rest();
     let mut wire = Wire::new(stream, Bytes::new());
+    let mut silence = Silence::from_now(config);
     // In a box, so that a connection on which nothing is asked holds no room for it.
-    while let Some((stream, ahead)) = Box::pin(speak(wire, addr, &service, config, &mut open)).await {
-        if ahead.is_empty() && !asks(stream.tcp(), idle, &mut open).await {
+    while let Some(Rested { mut stream, ahead, asked, warned }) =
+        Box::pin(speak(wire, addr, &service, config, &mut open)).await
+    {
+        if asked {
+            silence = Silence::from_now(config);
+        }
+        silence.warned |= warned;
+        if ahead.is_empty() && !asks(stream.tcp(), &mut silence, &mut open).await {
+            // What is encrypted has an end of its own, without which it counts as cut off.
+            if let Ok(Err(error)) = timeout(FAREWELL, stream.shutdown()).await {
+                tracing::debug!(%addr, "no end of the connection of {addr}: {error}");
+            }
             break;
         }
         wire = Wire::new(stream, ahead);
     }
 }
 
+/// A stream on which nothing is asked.
+struct Rested<I> {
+    stream: I,
+    /// What was read of a next request.
+    ahead: Bytes,
+    /// Whether anything was asked since it was taken up. Not every byte is of a request, over TLS.
+    asked: bool,
+    /// Whether others were waiting for a place since then.
+    warned: bool,
+}
+
+/// How long nothing was asked on a connection.
+struct Silence {
+    until: Instant,
+    /// Whether others were waiting for a place already.
+    warned: bool,
+}
+
+impl Silence {
+    fn from_now(config: &Config) -> Self {
+        Self { until: now() + config.limits.idle, warned: false }
+    }
+}
+
 /// Waits for the first byte of a request, before anything is set up to read it.
-async fn asks(stream: &TcpStream, idle: Duration, open: &mut Open) -> bool {
-    let mut warned = false;
+async fn asks(stream: &TcpStream, silence: &mut Silence, open: &mut Open) -> bool {
+    let Silence { until, warned } = silence;
     let giving_way = async {
         loop {
             match open.wish().await {
-                Wish::GiveWay { .. } if !warned => warned = true,
+                Wish::GiveWay { .. } if !*warned => *warned = true,
                 Wish::Stay => {}
                 Wish::GiveWay { .. } | Wish::Close => return,
             }
@@ -184,9 +218,9 @@ async fn asks(stream: &TcpStream, idle: Duration, open: &mut Open) -> bool {
     let mut first = [0];
     tokio::select! {
         biased;
+        () = sleep_until(*until) => false,
         peeked = stream.peek(&mut first) => peeked.is_ok(),
         () = giving_way => false,
-        () = sleep(idle) => false,
     }
 }
 
@@ -202,14 +236,14 @@ async fn handshake(tls: &super::Tls, mut stream: TcpStream) -> io::Result<tokio_
     tls.acceptor().accept(stream).await
 }
 
-/// Answers what is asked. If nothing was asked for a while the stream comes back, with what was read of a next request.
+/// Answers what is asked. The stream comes back if nothing was asked for a while.
 async fn speak<I, S, B>(
     wire: Wire<I>,
     addr: SocketAddr,
     service: &S,
     config: &Config,
     open: &mut Open,
-) -> Option<(I, Bytes)>
+) -> Option<Rested<I>>
 where
     I: Socket,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -272,7 +306,8 @@ where
     }
     // An empty one still holds its memory.
     let ahead = if read_buf.is_empty() { Bytes::new() } else { read_buf };
-    rested.map(|wire| (wire.into_stream(), ahead))
+    let warned = idle_since.is_some() && idle_since == asked.idle();
+    rested.map(|wire| Rested { stream: wire.into_stream(), ahead, asked: asked.count() > 0, warned })
 }
 
 /// Counts the requests of a connection: up where one begins, and up again where it is answered, so that
@@ -339,6 +374,9 @@ impl<B: Body + Unpin> Body for Answering<B> {
         self.body.size_hint()
     }
 }
+
+/// For the last word of a connection on which nothing is asked.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 const PLAIN_ON_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 51\r\n\
     Connection: close\r\n\r\nthis port speaks TLS: its URLs begin with https://\n";

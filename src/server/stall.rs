@@ -2,6 +2,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -11,8 +12,9 @@ use tokio::{
 
 use super::{Limits, connection::Asked};
 
-/// A connection that ends with an error when its peer takes nothing for too long, or takes too long over the head of a
-/// request; and that stays open, to be given back, when the error is that nothing more is asked.
+/// A connection that ends with an error when its peer takes nothing for too long, asks nothing for too long, or takes too
+/// long over the head of a request. Where nothing can come but another request, it ends so after a while already, and
+/// stays open, to be given back ([`Self::rested`]).
 ///
 /// What every request would have to start and stop is only looked at when there is something to wait for:
 /// one timer runs per connection, and when it rings too early it is wound up again.
@@ -20,9 +22,11 @@ pub(super) struct Stalling<S> {
     stream: S,
     limits: Limits,
     asked: Asked,
-    /// What `asked` was at when the two below began.
+    /// What `asked` was at when the three below began.
     count: usize,
     head_begun: bool,
+    /// Since when nothing was read beside an answer.
+    answering: Option<Instant>,
     reading: Option<Wait>,
     writing: Option<Instant>,
     timer: Timer,
@@ -41,8 +45,18 @@ struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl<S> Stalling<S> {
     pub(super) fn new(stream: S, asked: Asked, limits: Limits) -> Self {
-        let (count, timer) = (asked.count(), Timer::default());
-        Self { stream, limits, asked, count, head_begun: false, reading: None, writing: None, timer, rested: false }
+        Self {
+            stream,
+            limits,
+            count: asked.count(),
+            asked,
+            head_begun: false,
+            answering: None,
+            reading: None,
+            writing: None,
+            timer: Timer::default(),
+            rested: false,
+        }
     }
 
     /// The stream, if nothing was asked for so long that whoever read from it gave it up.
@@ -79,10 +93,11 @@ impl<S> Stalling<S> {
         }
     }
 
-    /// Nobody may read again when the answer ends. So the timer rings after it, and the wait begins then: a
-    /// peer that asks nothing more is waited for up to twice the limit.
+    /// Nobody may read again when the answer ends. So the timer rings after it, and the wait begins then.
     fn look_again(&mut self, cx: &mut Context<'_>) {
-        let _rung = self.timer.rings(now() + self.limits.until_rest(), cx);
+        let now = now();
+        let first = *self.answering.get_or_insert(now) + self.limits.until_rest();
+        let _rung = self.timer.rings(if now < first { first } else { now + LOOK_AGAIN }, cx);
     }
 
     /// What a write came to; the time runs from the first one that had to wait.
@@ -114,7 +129,7 @@ impl Timer {
 
 /// The runtime's own time, by which its timers run.
 #[expect(clippy::disallowed_methods, reason = "a limit of waiting is no time that anything is decided by")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
@@ -125,7 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         let count = this.asked.count();
         if this.count != count {
-            (this.count, this.head_begun, this.reading) = (count, false, None);
+            (this.count, this.head_begun, this.answering, this.reading) = (count, false, None, None);
         }
         if this.asked.idle().is_none() {
             if read.is_pending() {
@@ -177,3 +192,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         this.watch(shut, cx)
     }
 }
+
+/// Of an answer that takes its time; most take none.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -84,6 +84,47 @@ async fn who_asks_again_after_a_rest_is_answered_in_the_same_session() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_request_keep_no_connection() {
+    let certificate = Certificate::new();
+    let limits = Limits { rest: Duration::from_millis(10), idle: SHORT, ..Limits::default() };
+    let port = Port::open(Config { limits, tls: Some(certificate.tls()), ..config() }, echo()).await;
+    for asks in [false, true] {
+        let mut stream = certificate.handshake(&port, &["http/1.1"]).await.unwrap();
+        if asks {
+            ask(&mut stream).await;
+        }
+        // The head of a record, and its content byte by byte, which ends nowhere.
+        let (mut reading, mut writing) = stream.get_mut().0.split();
+        let dribbling = async {
+            for byte in [0x17, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(0)) {
+                if writing.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(limits.rest * 5).await;
+            }
+        };
+        let mut rest = Vec::new();
+        let ended = async { tokio::time::timeout(SHORT * 10, reading.read_to_end(&mut rest)).await.expect("it stays") };
+        tokio::select! {
+            _ended = ended => {}
+            () = dribbling => {}
+        }
+    }
+    port.all_closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_ends_with_the_word_that_says_so() {
+    let certificate = Certificate::new();
+    let limits = Limits { rest: Duration::from_millis(10), idle: SHORT, ..Limits::default() };
+    let port = Port::open(Config { limits, tls: Some(certificate.tls()), ..config() }, echo()).await;
+    let mut stream = certificate.handshake(&port, &["http/1.1"]).await.unwrap();
+    ask(&mut stream).await;
+    // An end without it would be an error.
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn plain_http_on_the_tls_port_is_told_so() {
     let port = Port::with_tls(Certificate::new().tls(), echo()).await;
     insta::assert_snapshot!(port.get("/").await, @"HTTP/1.1 400 Bad Request | - | this port speaks TLS: its URLs begin with https://");

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -56,8 +57,13 @@ fn blob_of(
 #[tokio::test]
 async fn a_running_transfer_finishes_while_new_requests_are_refused() {
     let (send, pieces) = mpsc::channel(1);
-    let port = Port::open(config(), blob_of(pieces)).await;
+    let limits = Limits { rest: Duration::from_millis(10), ..Limits::default() };
+    let port = Port::open(Config { limits, ..config() }, blob_of(pieces)).await;
     let mut idle = port.connect().await;
+    let mut rested = port.connect().await;
+    rested.write_all(b"GET /v2/ HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    rested.readable().await.unwrap();
+    tokio::time::sleep(limits.rest * 5).await;
     let mut blob = port.connect().await;
     blob.write_all(b"GET /v2/blob HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     send.send("first ").await.unwrap();
@@ -77,6 +83,7 @@ async fn a_running_transfer_finishes_while_new_requests_are_refused() {
     drop(send);
     assert!(rest_of(&mut blob).await.contains("last"), "nothing of it is lost");
     assert_eq!(rest_of(&mut idle).await, "", "a connection without a request is closed");
+    assert!(rest_of(&mut rested).await.ends_with("at once"), "one after its request, too");
     port.serving.await.unwrap();
 }
 

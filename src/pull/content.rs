@@ -135,16 +135,17 @@ impl Puller {
         let wanted = range.clone().unwrap_or(0..size);
         // Twice, as what lies in the cache may turn out to be spoilt.
         for _ in 0..2 {
-            // What comes from here is known to be here once it has begun to.
-            if !is_present
-                && let Some(coming) = cache.coming(&origin.digest).filter(|c| c.place() == &origin.repository)
-            {
-                begun(&coming).await?;
-            }
             is_present = is_present || self.fetcher.is_present(&origin.repository, &origin.digest);
+            // In this order, so that a fetch which begins just now is met.
             if !is_present && cache.has(&origin.digest) {
-                origin.upstream.blob_length(&origin.repository, &origin.digest).await?;
-                self.fetcher.renew_presence(&origin.repository, &origin.digest).await;
+                // What comes from here is known to be here once it has begun to.
+                if let Some(coming) = cache.coming(&origin.digest).filter(|c| c.place() == &origin.repository) {
+                    begun(&coming).await?;
+                }
+                if !self.fetcher.is_present(&origin.repository, &origin.digest) {
+                    origin.upstream.blob_length(&origin.repository, &origin.digest).await?;
+                    self.fetcher.renew_presence(&origin.repository, &origin.digest).await;
+                }
                 is_present = true;
             }
             if let Some(cached) = cache.cached(&origin.digest).await.filter(|cached| cached.size() == size) {

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 
 /// A body that may have parts of files in it.
 pub trait Sendable {
-    /// Tells it that it goes out on a connection which takes these.
-    fn send_by(&mut self, files: &Files);
+    /// Tells it that it goes out on a connection which takes these; most have none.
+    fn send_by(&mut self, _: &Files) {}
 }
 
 /// The parts of files that are to go out on one connection, in their order.
@@ -105,13 +105,9 @@ impl<L: Sendable, R: Sendable> Sendable for Either<L, R> {
     }
 }
 
-impl Sendable for Full<Bytes> {
-    fn send_by(&mut self, _: &Files) {}
-}
+impl Sendable for Full<Bytes> {}
 
-impl Sendable for axum::body::Body {
-    fn send_by(&mut self, _: &Files) {}
-}
+impl Sendable for axum::body::Body {}
 
 #[cfg(test)]
 mod tests {

@@ -50,10 +50,8 @@ pub(super) struct Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     Stay,
-    /// Others wait for a place, of all or of those of one address. Said again and again while they do, with another
-    /// number each time.
+    /// Others wait for a place, of all or of those of one address. Said again and again while they do.
     GiveWay {
-        round: usize,
         of: Option<IpAddr>,
     },
     Close,
@@ -87,13 +85,11 @@ impl Connections {
     /// Asks the connections on which nothing was asked since this was last said to end: all, or those of an address.
     pub(super) fn give_way(&self, of: Option<IpAddr>) {
         self.wish.send_if_modified(|wish| {
-            let round = match *wish {
-                Wish::Stay => 0,
-                Wish::GiveWay { round, .. } => round.wrapping_add(1),
-                Wish::Close => return false,
-            };
-            *wish = Wish::GiveWay { round, of };
-            true
+            let is_open = *wish != Wish::Close;
+            if is_open {
+                *wish = Wish::GiveWay { of };
+            }
+            is_open
         });
     }
 
@@ -109,7 +105,7 @@ impl Open {
     async fn wish(&mut self) -> Wish {
         match self.wish.changed().await {
             Ok(()) => match *self.wish.borrow_and_update() {
-                Wish::GiveWay { of: Some(other), .. } if other != self.network => Wish::Stay,
+                Wish::GiveWay { of: Some(other) } if other != self.network => Wish::Stay,
                 wish => wish,
             },
             Err(_) => Wish::Close,

@@ -32,7 +32,7 @@ use crate::{
     oci::{Digest, ErrorCode, Manifest, Reference, RegistryName, Tag},
     policy::Reason,
     pull::{Admitted, Ask, Asker, Puller, Refused, TagListError, Wanted},
-    telemetry::{Drain, Metrics},
+    telemetry::{Drain, Metrics, Peer},
     upstream::UpstreamError,
 };
 
@@ -85,10 +85,10 @@ impl Registry {
     }
 
     /// The answer to what was decided on a moment ago. It is made on the spot, or not at all.
-    pub fn answer_at_once<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+    pub fn answer_at_once<B>(&self, request: &Request<B>, peer: &Peer) -> Option<Response<Body>> {
         let Parts { config, puller, drain, metrics, .. } = &*self.parts;
         let Ok(Route::Manifest { target, reference }) = Route::parse(request, &config.canonical) else { return None };
-        let (asker, _) = client::asker(request, config);
+        let (asker, _) = client::asker(request, peer, config);
         if drain.is_draining() || config.challenges(&asker) {
             return None;
         }
@@ -102,10 +102,10 @@ impl Registry {
     }
 
     /// Answers one request. Of its body nothing is read before it is known who sends it.
-    pub async fn answer<B: Incoming>(&self, request: Request<B>) -> Response<Body> {
+    pub async fn answer<B: Incoming>(&self, request: Request<B>, peer: &Peer) -> Response<Body> {
         let (head, body) = request.into_parts();
         let request = &Request::from_parts(head, ());
-        let client = Client::of(request, &self.parts.config);
+        let client = Client::of(request, peer, &self.parts.config);
         let response = match Route::parse(request, &self.parts.config.canonical) {
             Ok(Route::TooOld) => respond::too_old(),
             _ if self.parts.config.challenges(&client.asker) => match client.retry_after {

@@ -19,6 +19,9 @@ mod wire;
 
 use std::{net::SocketAddr, time::Duration};
 
+use http::Request;
+use hyper::body::Incoming;
+
 pub use self::{
     drain::Signals,
     health::{Health, Readiness},
@@ -26,7 +29,7 @@ pub use self::{
     listener::{Listener, ListenerError},
     tls::{Tls, TlsError},
 };
-use crate::telemetry::TrustedProxies;
+use crate::telemetry::{Peer, TrustedProxies};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -35,6 +38,13 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub trusted_proxies: TrustedProxies,
     pub limits: Limits,
+}
+
+/// A request, and who sent it: what the service of a port is called with.
+#[derive(Debug)]
+pub struct Received {
+    pub request: Request<Incoming>,
+    pub peer: Peer,
 }
 
 /// What one peer, and all of them together, may cost.

@@ -1,9 +1,9 @@
 use std::{convert::Infallible, net::Ipv4Addr};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::Full;
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use url::Url;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     oci::{Reference, RegistryName, Repository},
     pull::{Ask, Asker},
-    server::{self, Listener, ListenerError},
+    server::{self, Listener, ListenerError, Received},
     store::{Disk, Store},
     telemetry::{Drain, Metrics, TrustedProxies},
     upstream::UpstreamConfig,
@@ -53,7 +53,7 @@ pub async fn explain_from<S>(
     clock: Clock,
 ) -> Result<Result<Explanation, Refused>, StartError>
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Received, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     let listener = Listener::bind(server::Config {

@@ -6,12 +6,14 @@ use std::{
 
 use axum::Router;
 use futures_util::future;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Either;
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::registry::{self, Registry};
+use crate::{
+    registry::{self, Registry},
+    server::Received,
+};
 
 /// One port, told apart by the path: the registry's own, and the API's.
 #[derive(Clone)]
@@ -30,25 +32,28 @@ impl Service {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Service {
+impl hyper::service::Service<Received> for Service {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = future::Either<Ready<Result<Self::Response, Infallible>>, Waiting>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, Received { mut request, peer }: Received) -> Self::Future {
         let path = request.uri().path();
         let under = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if under("/v2") || under("/v1") {
-            if let Some(response) = self.registry.answer_at_once(&request) {
+            if let Some(response) = self.registry.answer_at_once(&request, &peer) {
                 return future::Either::Left(ready(Ok(response.map(Either::Left))));
             }
             let registry = self.registry.clone();
-            future::Either::Right(Box::pin(async move { Ok(registry.answer(request).await.map(Either::Left)) }))
+            future::Either::Right(Box::pin(async move { Ok(registry.answer(request, &peer).await.map(Either::Left)) }))
         } else if under("/extensions") {
             let registry = self.registry.clone();
-            future::Either::Right(Box::pin(async move { Ok(registry.signatures(request).await.map(Either::Left)) }))
+            future::Either::Right(Box::pin(
+                async move { Ok(registry.signatures(request, &peer).await.map(Either::Left)) },
+            ))
         } else if under("/api") {
             let api = self.api.clone();
+            request.extensions_mut().insert(peer);
             future::Either::Right(Box::pin(async move {
                 Ok(api.oneshot(request.map(axum::body::Body::new)).await?.map(Either::Right))
             }))

@@ -12,6 +12,7 @@ use crate::{
     oci::{Digest, ErrorCode},
     pull::{OpenPgpError, SubmitError},
     store::Record,
+    telemetry::Peer,
 };
 
 use super::{
@@ -41,11 +42,11 @@ struct Atomic {
 
 impl Registry {
     /// Answers what is asked under `/extensions`.
-    pub async fn signatures<B: Incoming>(&self, request: Request<B>) -> Response<Body> {
+    pub async fn signatures<B: Incoming>(&self, request: Request<B>, peer: &Peer) -> Response<Body> {
         let parts = &*self.parts;
         let (head, body) = request.into_parts();
         let request = &Request::from_parts(head, ());
-        let client = Client::of(request, &parts.config);
+        let client = Client::of(request, peer, &parts.config);
         let response = match SignaturesRoute::parse(request, &parts.config.canonical) {
             _ if parts.config.challenges(&client.asker) => face::challenge(),
             Err(error) => parts.misrouted(&error, &client),

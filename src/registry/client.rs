@@ -1,8 +1,4 @@
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, header};
 
@@ -43,13 +39,11 @@ const NO_MIRRORS: [&str; 8] =
 const MAX_USER_AGENT: usize = 256;
 
 impl Client {
-    pub(super) fn of<B>(request: &Request<B>, config: &Config) -> Self {
-        let peer = request.extensions().get::<Peer>();
-        let (asker, retry_after) = asker(request, config);
+    pub(super) fn of<B>(request: &Request<B>, peer: &Peer, config: &Config) -> Self {
+        let (asker, retry_after) = asker(request, peer, config);
         Self {
             family: Family::of(user_agent(request)),
-            // Without a peer nothing is known of the way, so the form that survives every way is taken.
-            behind_hop: peer.is_none_or(|peer| peer.behind_hop),
+            behind_hop: peer.behind_hop,
             head: request.method() == Method::HEAD,
             asker,
             retry_after,
@@ -58,9 +52,8 @@ impl Client {
 }
 
 /// Who asks, and when to try again where that is not looked at now.
-pub(super) fn asker<B>(request: &Request<B>, config: &Config) -> (Asker, Option<Duration>) {
-    let address = request.extensions().get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.client);
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+pub(super) fn asker<B>(request: &Request<B>, peer: &Peer, config: &Config) -> (Asker, Option<Duration>) {
+    let address = peer.client;
     let presented = config.auth.as_ref().map_or(Presented::Nothing, |auth| auth.presented(request.headers(), address));
     // Wrong ones are as good as none: what came to a mirror was meant for somebody else.
     let (account, retry_after) = match presented {
@@ -68,7 +61,7 @@ pub(super) fn asker<B>(request: &Request<B>, config: &Config) -> (Asker, Option<
         Presented::Nothing | Presented::Wrong => (None, None),
         Presented::TooMany { retry_after } => (None, Some(retry_after)),
     };
-    let by_our_name = host.is_some_and(|host| config.hosts.has(host));
+    let by_our_name = config.hosts.named_by(request.headers());
     (Asker { address, user_agent: user_agent(request).into(), account, by_our_name }, retry_after)
 }
 

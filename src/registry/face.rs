@@ -1,6 +1,6 @@
 use std::{str::FromStr, time::Duration};
 
-use http::{HeaderValue, Response, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Response, header, uri::Authority};
 
 use crate::oci::{ErrorCode, RegistryName};
 
@@ -30,9 +30,15 @@ impl RegistryHosts {
         self.0.is_empty()
     }
 
+    /// Whether a request with these headers means us by one of them.
+    pub(super) fn named_by(&self, headers: &HeaderMap) -> bool {
+        !self.is_empty()
+            && headers.get(header::HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| self.has(host))
+    }
+
     /// Whether `host`, as a request has it, is one of them.
-    pub(super) fn has(&self, host: &str) -> bool {
-        !self.0.is_empty() && self.0.iter().any(|name| name.eq_ignore_ascii_case(without_default_port(host)))
+    fn has(&self, host: &str) -> bool {
+        self.0.iter().any(|name| name.eq_ignore_ascii_case(without_default_port(host)))
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    BUFFER_BYTES, Config, HEAD_BYTES,
+    BUFFER_BYTES, Config, HEAD_BYTES, Received,
     places::Place,
     stall::{Stalling, now},
     wire::{Socket, Wire},
@@ -127,7 +127,7 @@ pub(super) async fn serve_connection<S, B>(
     config: Arc<Config>,
     mut open: Open,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Received, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -150,7 +150,7 @@ pub(super) async fn serve_connection<S, B>(
 async fn attend<I, S, B>(stream: I, addr: SocketAddr, service: S, config: &Config, mut open: Open)
 where
     I: Socket,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Received, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -242,7 +242,7 @@ async fn speak<I, S, B>(
 ) -> Option<Rested<I>>
 where
     I: Socket,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Received, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Sendable + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -250,11 +250,10 @@ where
     let files = wire.files();
     let io = TokioIo::new(Stalling::new(wire, asked.clone(), config.limits));
     let begun = asked.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let answered = begun.begin(!request.body().is_end_stream());
         let peer = Peer::resolve(addr, request.headers(), &config.trusted_proxies);
-        request.extensions_mut().insert(peer);
-        let answering = service.call(request);
+        let answering = service.call(Received { request, peer });
         let files = files.clone();
         async move {
             let mut response = answering.await?;

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use tokio::time::{Sleep, sleep};
 
-use super::{Health, Limits};
+use super::{Health, Limits, Received};
 use crate::{
     sendfile::{Files, Sendable},
     telemetry::{Surface, Transfer},
@@ -60,9 +60,9 @@ impl<S> Clone for Layers<S> {
     }
 }
 
-impl<S, B> Service<Request<Incoming>> for Layers<S>
+impl<S, B> Service<Received> for Layers<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Received, Response = Response<B>, Error = Infallible>,
     S::Future: Unpin,
     B: Unpin,
 {
@@ -70,15 +70,16 @@ where
     type Error = Infallible;
     type Future = Answering<S::Future, B>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, received: Received) -> Self::Future {
         let around = Arc::clone(&self.around);
+        let request = &received.request;
         let surface = Surface::of(request.uri().path());
         let transfer = around.health.drain().transfer();
-        let stage = match around.own_answer(surface, &request) {
+        let stage = match around.own_answer(surface, request) {
             Some(own) => Stage::Answered(Some(own.map(Either::Left))),
             None => {
                 let limit = (!request.body().is_end_stream()).then(|| Box::pin(sleep(around.body_limit)));
-                match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+                match catch_unwind(AssertUnwindSafe(|| self.inner.call(received))) {
                     Ok(called) => Stage::Called(called, limit),
                     Err(_panic) => Stage::Answered(Some(around.panicked().map(Either::Left))),
                 }

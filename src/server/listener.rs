@@ -7,16 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},
 };
 
 use super::{
-    Config,
+    Config, Received,
     connection::{Connections, serve_connection},
     places::Places,
 };
@@ -71,7 +71,7 @@ impl Listener {
     /// nothing that began before the signal runs, or the drain's time is up.
     pub async fn serve<S, B>(self, service: S, drain: Drain, metrics: Metrics)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Received, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Sendable + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -101,7 +101,7 @@ impl Listener {
 
     async fn accept<S, B>(&self, service: S, connections: &Arc<Connections>, metrics: Metrics)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Received, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Sendable + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, header};
 use ipnet::{IpNet, Ipv4Net};
 
-/// Who sent a request; `server` puts one into the extensions of each.
+/// Who sent a request: `server` says it of each, and the API finds it in the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The other end of the connection; an IPv4-mapped address as the IPv4 address it is.

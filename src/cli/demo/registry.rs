@@ -7,13 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Response, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use serde_json::json;
 
 use super::images::{MANIFEST, SampleImage};
-use crate::oci::{Digest, ErrorCode};
+use crate::{
+    oci::{Digest, ErrorCode},
+    server::Received,
+};
 
 /// Where both images lie.
 pub(super) const REPOSITORY: &str = "demo/greeter";
@@ -59,12 +62,12 @@ impl SampleRegistry {
     }
 }
 
-impl Service<Request<Incoming>> for SampleRegistry {
+impl Service<Received> for SampleRegistry {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, Received { request, .. }: Received) -> Self::Future {
         ready(Ok(self.answer(request.method(), request.uri().path())))
     }
 }

@@ -8,13 +8,16 @@ use std::{
 
 use anyhow::anyhow;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Response, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use serde_json::json;
 
 use super::Layout;
-use crate::oci::{Digest, ErrorCode, MediaType, Reference, Repository, Tag};
+use crate::{
+    oci::{Digest, ErrorCode, MediaType, Reference, Repository, Tag},
+    server::Received,
+};
 
 #[derive(Clone)]
 pub(in crate::cli) struct LayoutRegistry {
@@ -86,12 +89,12 @@ impl Shown {
     }
 }
 
-impl Service<Request<Incoming>> for LayoutRegistry {
+impl Service<Received> for LayoutRegistry {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, Received { request, .. }: Received) -> Self::Future {
         ready(Ok(self.shown.answer(request.method(), request.uri().path())))
     }
 }

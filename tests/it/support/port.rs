@@ -1,6 +1,6 @@
 //! The listener and its layers around a service of the test's own, on loopback.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +9,7 @@ use hyper::{
     service::{Service, service_fn},
 };
 use sig_repo::{
-    server::{Config, Health, Layers, Limits, Listener, Readiness, Tls},
+    server::{Config, Health, Layers, Limits, Listener, Readiness, Received, Tls},
     telemetry::{Drain, Metrics, TrustedProxies},
 };
 use tokio::{
@@ -42,19 +42,36 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Finds the peer among the extensions of its requests.
+struct OfRequests<S>(S);
+
+impl<S> Service<Received> for OfRequests<S>
+where
+    S: Service<Request<Incoming>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<S::Future>>;
+
+    fn call(&self, Received { mut request, peer }: Received) -> Self::Future {
+        request.extensions_mut().insert(peer);
+        Box::pin(self.0.call(request))
+    }
+}
+
 impl Port {
     pub(crate) async fn open<S>(config: Config, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        let service = service_fn(move |request| Box::pin(service.call(request)));
         let (drain, metrics) = (Drain::new(), Metrics::new());
         let limits = config.limits;
         let listener = Listener::bind(config).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let ready = || Readiness { opened: true, degraded: vec!["the test".to_owned()] };
-        let layers = Layers::new(service, Health::new(metrics.clone(), drain.clone(), ready), &limits);
+        let layers = Layers::new(OfRequests(service), Health::new(metrics.clone(), drain.clone(), ready), &limits);
         #[expect(clippy::disallowed_methods, reason = "the test waits for it, or ends with it")]
         let serving = tokio::spawn(listener.serve(layers, drain.clone(), metrics.clone()));
         Self { addr, drain, metrics, serving }

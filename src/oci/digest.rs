@@ -88,12 +88,11 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let (algorithm, encoded) = text.split_once(':').ok_or(DigestError::NoAlgorithm)?;
-        let algorithm = match algorithm {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ => return Err(DigestError::UnsupportedAlgorithm),
-        };
+        let by = |algorithm: Algorithm| Some((algorithm, text.strip_prefix(algorithm.name())?.strip_prefix(':')?));
+        let (algorithm, encoded) = Algorithm::ALL.into_iter().find_map(by).ok_or_else(|| match text.contains(':') {
+            true => DigestError::UnsupportedAlgorithm,
+            false => DigestError::NoAlgorithm,
+        })?;
         let expected = algorithm.size() * 2;
         let malformed = || DigestError::Encoding { algorithm, expected };
         let (pairs, []) = encoded.as_bytes().as_chunks::<2>() else { return Err(malformed()) };
@@ -153,6 +152,8 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 impl Algorithm {
+    const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",

@@ -108,7 +108,10 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         // A colon never stands in a tag, so what has one was meant as a digest and is reported as such.
-        if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
+        match text.parse() {
+            Err(DigestError::NoAlgorithm) => Ok(Self::Tag(text.parse()?)),
+            digest => Ok(Self::Digest(digest?)),
+        }
     }
 }
 

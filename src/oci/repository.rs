@@ -1,4 +1,9 @@
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -10,7 +15,7 @@ pub struct RegistryName(Arc<str>);
 ///
 /// Two spellings of one repository are equal values: this is the name that policy, records and
 /// memory know.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Repository {
     /// `registry/path`, whole.
     name: Arc<str>,
@@ -38,7 +43,13 @@ impl RegistryName {
     /// Whether a first path component names a registry rather than the start of a repository:
     /// distribution's reference grammar, the rule that `docker pull` applies.
     pub fn is_named_by(component: &str) -> bool {
-        component.contains(['.', ':']) || component == "localhost"
+        component.bytes().any(|byte| matches!(byte, b'.' | b':')) || component == "localhost"
+    }
+
+    /// The registry that a name begins with, if it does, and the path behind it.
+    pub fn leading(name: &str) -> Option<(&str, &str)> {
+        let first = memchr::memchr(b'/', name.as_bytes())?;
+        Some((&name[..first], &name[first + 1..])).filter(|(first, _)| Self::is_named_by(first))
     }
 }
 
@@ -80,16 +91,21 @@ impl Repository {
         if !is_path(path) || library.len() + path.len() > MAX_PATH {
             return Err(RepositoryError::Path);
         }
-        let name = [registry.as_str(), "/", library, path].concat();
-        Ok(Self { name: name.into(), registry_len: registry.as_str().len() })
+        let registry = registry.as_str();
+        let mut name = String::with_capacity(registry.len() + 1 + library.len() + path.len());
+        name.push_str(registry);
+        name.push('/');
+        name.push_str(library);
+        name.push_str(path);
+        Ok(Self { name: name.into(), registry_len: registry.len() })
     }
 
     /// A name as people write it: the part before the first `/` is a registry if it looks like one,
     /// else the whole belongs to `default`.
     pub fn parse(text: &str, default: &RegistryName) -> Result<Self, RepositoryError> {
-        match text.split_once('/') {
-            Some((first, path)) if RegistryName::is_named_by(first) => Self::new(&first.parse()?, path),
-            _ => Self::new(default, text),
+        match RegistryName::leading(text) {
+            Some((registry, path)) => Self::new(&registry.parse()?, path),
+            None => Self::new(default, text),
         }
     }
 
@@ -106,20 +122,27 @@ impl Repository {
     }
 }
 
-/// Distribution specification, "Pulling manifests": the grammar of `<name>`.
-fn is_path(path: &str) -> bool {
-    path.len() <= MAX_PATH && path.split('/').all(is_path_component)
+/// By the name alone, which says how long its registry is.
+impl Hash for Repository {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
-fn is_path_component(component: &str) -> bool {
+/// Distribution specification, "Pulling manifests": the grammar of `<name>`. Components begin and end alphanumeric, so
+/// that nothing else stands beside what parts them.
+fn is_path(path: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = component.as_bytes();
+    let bytes = path.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    alphanumeric(first)
+    bytes.len() <= MAX_PATH
+        && alphanumeric(first)
         && alphanumeric(last)
-        && bytes
-            .split(alphanumeric)
-            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+        && bytes.chunk_by(|a, b| alphanumeric(a) == alphanumeric(b)).all(|run| match run {
+            [b'/' | b'.' | b'_'] | b"__" => true,
+            [first, ..] => alphanumeric(first) || run.iter().all(|b| *b == b'-'),
+            [] => false,
+        })
 }
 
 const MAX_PATH: usize = 255;

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, str::FromStr};
 
 use http::{Method, Request, header};
 
@@ -100,10 +100,7 @@ impl<'a> Route<'a> {
             _ => rest.strip_prefix('/').ok_or(RouteError::NotFound)?,
         };
         let query = Query(request.uri().query().unwrap_or_default());
-        // A name may hold any of these words, so the path is read from its end.
-        let mut segments = rest.rsplitn(3, '/');
-        let (last, kind, name) = (segments.next(), segments.next(), segments.next());
-        let (Some(last), Some(kind), Some(name)) = (last, kind, name) else { return Err(RouteError::NotFound) };
+        let [name, kind, last] = segments(rest).ok_or(RouteError::NotFound)?;
         let target = || Target::parse(name, query, request, canonical);
         match kind {
             "manifests" => Ok(Self::Manifest { target: target()?, reference: reference(last)? }),
@@ -126,9 +123,7 @@ impl<'a> Route<'a> {
 impl<'a> Route<'a> {
     /// Distribution specification, "Push"; `rest` follows `/v2`. Nothing but uploads and manifests is written.
     fn parse_push<B>(request: &'a Request<B>, rest: &'a str, canonical: &RegistryName) -> Result<Self, RouteError> {
-        let mut segments = rest.strip_prefix('/').ok_or(RouteError::Method)?.rsplitn(3, '/');
-        let (last, kind, name) = (segments.next(), segments.next(), segments.next());
-        let (Some(last), Some(kind), Some(name)) = (last, kind, name) else { return Err(RouteError::Method) };
+        let [name, kind, last] = rest.strip_prefix('/').and_then(segments).ok_or(RouteError::Method)?;
         let raw = request.uri().query().unwrap_or_default();
         let target = |name| Target::parse(name, Query(raw), request, canonical);
         match (request.method().as_str(), kind, last) {
@@ -163,10 +158,7 @@ impl<'a> SignaturesRoute<'a> {
     /// `/extensions/v2/{name}/signatures/{digest}`.
     pub(super) fn parse<B>(request: &'a Request<B>, canonical: &RegistryName) -> Result<Self, RouteError> {
         let rest = request.uri().path().strip_prefix("/extensions/v2/").ok_or(RouteError::NotFound)?;
-        let mut segments = rest.rsplitn(3, '/');
-        let (Some(last), Some("signatures"), Some(name)) = (segments.next(), segments.next(), segments.next()) else {
-            return Err(RouteError::NotFound);
-        };
+        let Some([name, "signatures", last]) = segments(rest) else { return Err(RouteError::NotFound) };
         let query = Query(request.uri().query().unwrap_or_default());
         Ok(Self { target: Target::parse(name, query, request, canonical)?, digest: digest(last)? })
     }
@@ -188,13 +180,13 @@ impl<'a> Target<'a> {
             (Some(ns), None) => Some(ns.parse::<RegistryName>().map_err(|_| unknown_registry(&ns, Mode::MirrorNs))?),
             (Some(_), Some(_)) => return Err(unknown_registry("several names in ns=", Mode::MirrorNs)),
         };
-        let (repository, mode) = match (named, name.split_once('/')) {
+        let (repository, mode) = match (named, RegistryName::leading(name)) {
             (Some(registry), _) => (Repository::new(&registry, name), Mode::MirrorNs),
-            (None, Some((first, path))) if RegistryName::is_named_by(first) => {
+            (None, Some((first, path))) => {
                 let registry = first.parse().map_err(|_| unknown_registry(first, Mode::Direct))?;
                 (Repository::new(&registry, path), Mode::Direct)
             }
-            (None, _) => (Repository::new(canonical, name), Mode::Mirror),
+            (None, None) => (Repository::new(canonical, name), Mode::Mirror),
         };
         Ok(Self { repository: repository.map_err(RouteError::Name)?, mode, shown: name })
     }
@@ -243,23 +235,31 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A repository's name, what of it is asked for, and which. A name may hold any word, so a path is read from its end.
+fn segments(path: &str) -> Option<[&str; 3]> {
+    let split = |text: &'_ str| memchr::memrchr(b'/', text.as_bytes());
+    let last = split(path)?;
+    let kind = split(&path[..last])?;
+    Some([&path[..kind], &path[kind + 1..last], &path[last + 1..]])
+}
+
 fn reference(text: &str) -> Result<Reference, RouteError> {
-    unescape_colon(text).parse().map_err(|error| match error {
+    unescaped(text).map_err(|error| match error {
         ReferenceError::Digest(error) => RouteError::Digest(error),
         error @ ReferenceError::Tag(_) => RouteError::Reference(error),
     })
 }
 
 fn digest(text: &str) -> Result<Digest, RouteError> {
-    unescape_colon(text).parse().map_err(RouteError::Digest)
+    unescaped(text).map_err(RouteError::Digest)
 }
 
-/// The colon of a digest is the one character that clients escape without need.
-fn unescape_colon(text: &str) -> Cow<'_, str> {
-    match text.split_once('%').map(|(before, rest)| (before, rest.split_at_checked(2))) {
-        Some((algorithm, Some(("3A" | "3a", encoded)))) => Cow::Owned(format!("{algorithm}:{encoded}")),
-        _ => Cow::Borrowed(text),
-    }
+/// Reads what may have been escaped: the colon of a digest is the one character that clients escape without need.
+fn unescaped<T: FromStr>(text: &str) -> Result<T, T::Err> {
+    text.parse().or_else(|error| match text.split_once('%').map(|(before, rest)| (before, rest.split_at_checked(2))) {
+        Some((algorithm, Some(("3A" | "3a", encoded)))) => format!("{algorithm}:{encoded}").parse(),
+        _ => Err(error),
+    })
 }
 
 fn unknown_registry(name: &str, mode: Mode) -> RouteError {

@@ -222,10 +222,10 @@ impl Surface {
 
     /// By the first component of the path, and nothing else.
     pub fn of(path: &str) -> Self {
-        match path.split('/').nth(1).unwrap_or_default() {
-            "v2" | "v1" | "extensions" => Self::Registry,
-            "api" => Self::Api,
-            "healthz" | "readyz" | "metrics" => Self::Health,
+        match path.as_bytes().split(|byte| *byte == b'/').nth(1).unwrap_or_default() {
+            b"v2" | b"v1" | b"extensions" => Self::Registry,
+            b"api" => Self::Api,
+            b"healthz" | b"readyz" | b"metrics" => Self::Health,
             _ => Self::Other,
         }
     }

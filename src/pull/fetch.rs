@@ -116,12 +116,12 @@ impl Fetcher {
 
     /// What the tag named a moment ago, where the upstream need not be asked each time. It knows what this
     /// process has seen.
-    pub(super) fn fresh_tag(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
+    pub(super) fn fresh_tag(&self, repository: &Repository, tag: &Tag, now: Instant) -> Option<Digest> {
         if self.tag_max_age == Some(Duration::ZERO) {
             return None;
         }
         let (digest, seen) = self.tags.get(&(repository.clone(), tag.clone()))?;
-        let age = self.clock.instant().saturating_duration_since(seen);
+        let age = now.saturating_duration_since(seen);
         self.tag_max_age.is_none_or(|limit| age < limit).then_some(digest)
     }
 
@@ -204,7 +204,7 @@ impl Fetcher {
 
     /// The manifest that the tag named a moment ago, where the upstream need not be asked each time.
     fn fresh_manifest(&self, repository: &Repository, tag: &Tag) -> Result<Option<Arc<Manifest>>, FetchError> {
-        let fresh = match self.fresh_tag(repository, tag) {
+        let fresh = match self.fresh_tag(repository, tag, self.clock.instant()) {
             Some(digest) => Some(digest),
             None => self.fresh_before(repository, tag)?,
         };

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, sync::Cache};
 
 use crate::oci::{Digest, Repository, Tag};
 
@@ -38,6 +38,16 @@ impl Asker {
 /// decided again, so nothing is remembered here but the question.
 pub(super) struct RecentTags {
     asked: Cache<(Repository, Digest, Asker), (Tag, Instant)>,
+}
+
+/// The key of what was asked, not copied.
+#[derive(Hash)]
+struct Asked<'a>(&'a Repository, &'a Digest, &'a Asker);
+
+impl Equivalent<(Repository, Digest, Asker)> for Asked<'_> {
+    fn equivalent(&self, (repository, digest, asker): &(Repository, Digest, Asker)) -> bool {
+        (self.0, self.1, self.2) == (repository, digest, asker)
+    }
 }
 
 /// How long a request by digest belongs to the request by tag before it.
@@ -75,7 +85,7 @@ impl RecentTags {
             Step::Manifest => MANIFEST_WINDOW,
             Step::Blob => BLOB_WINDOW,
         };
-        let (tag, at) = self.asked.get(&(repository.clone(), *digest, asker.clone()))?;
+        let (tag, at) = self.asked.get(&Asked(repository, digest, asker))?;
         (now.saturating_duration_since(at) < window).then_some(tag)
     }
 }

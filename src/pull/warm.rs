@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, sync::Cache};
 
 use crate::oci::{Digest, Manifest, Reference, Repository, Tag};
 
@@ -14,8 +14,20 @@ use super::{Admitted, Ask, Puller, recent::Step, standing::Standing};
 /// The manifests that were decided on and remembered a moment ago.
 pub(super) struct Warm {
     /// By what was asked for, and whether anonymously.
-    decided: Cache<(Repository, Digest, Option<Tag>, bool), Arc<Decided>>,
+    decided: Cache<Key, Arc<Decided>>,
     kept_for: Duration,
+}
+
+type Key = (Repository, Digest, Option<Tag>, bool);
+
+/// The same, not copied.
+#[derive(Hash)]
+struct Asked<'a>(&'a Repository, &'a Digest, Option<&'a Tag>, bool);
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, (repository, digest, tag, anonymously): &Key) -> bool {
+        (self.0, self.1, self.2, self.3) == (repository, digest, tag.as_ref(), *anonymously)
+    }
 }
 
 struct Decided {
@@ -35,20 +47,22 @@ impl Puller {
     /// lookups, a reference count, and nothing to wait for.
     pub fn warm(&self, ask: &Ask) -> Option<Admitted<Arc<Manifest>>> {
         let now = self.clock.instant();
+        let came_by;
         let (digest, tag) = match &ask.reference {
-            Reference::Tag(tag) => (self.fetcher.fresh_tag(&ask.repository, tag)?, Some(tag.clone())),
+            Reference::Tag(tag) => (&self.fetcher.fresh_tag(&ask.repository, tag, now)?, Some(tag)),
             Reference::Digest(digest) => {
-                (*digest, self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now))
+                came_by = self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now);
+                (digest, came_by.as_ref())
             }
         };
-        let decided = self.warm.decided.get(&(ask.repository.clone(), digest, tag, ask.asker.is_anonymous()))?;
+        let decided = self.warm.decided.get(&Asked(&ask.repository, digest, tag, ask.asker.is_anonymous()))?;
         // An internal image leaves only after its event was written, which takes waiting.
         if now >= decided.until || decided.standing.internal || !self.standings.holds(&decided.standing) {
             return None;
         }
         let admitted = self.admit(ask, decided.manifest.clone(), &decided.standing).ok()?;
         if let Reference::Tag(tag) = &ask.reference {
-            self.standings.recent.asked(&ask.repository, &digest, &ask.asker, tag, now);
+            self.standings.recent.asked(&ask.repository, digest, &ask.asker, tag, now);
         }
         Some(admitted)
     }

@@ -247,17 +247,16 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let asked = Asked::default();
-    let files = wire.files();
+    let files = &wire.files();
     let io = TokioIo::new(Stalling::new(wire, asked.clone(), config.limits));
     let begun = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let answered = begun.begin(!request.body().is_end_stream());
         let peer = Peer::resolve(addr, request.headers(), &config.trusted_proxies);
         let answering = service.call(Received { request, peer });
-        let files = files.clone();
         async move {
             let mut response = answering.await?;
-            if let Some(files) = &files {
+            if let Some(files) = files {
                 response.body_mut().send_by(files);
             }
             Ok::<_, Infallible>(response.map(|body| Answering { body, _answered: answered }))

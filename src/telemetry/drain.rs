@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// Whether the process is shutting down, and what still runs from before that.
 ///
@@ -8,8 +9,8 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct Drain {
     phase: Arc<watch::Sender<Phase>>,
-    /// Its receivers are the transfers that the exit waits for.
-    transfers: Arc<watch::Sender<()>>,
+    /// What the exit waits for. Closed once the drain has begun.
+    transfers: TaskTracker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,12 +25,12 @@ pub enum Phase {
 /// Held while a request that began before the drain is being answered, its body included.
 #[derive(Debug)]
 pub struct Transfer {
-    _running: watch::Receiver<()>,
+    _running: TaskTrackerToken,
 }
 
 impl Drain {
     pub fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), transfers: Arc::new(watch::Sender::new(())) }
+        Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), transfers: TaskTracker::new() }
     }
 
     /// Says "shutting down" to everybody who asks from now on.
@@ -42,12 +43,8 @@ impl Drain {
         self.advance(Phase::Ending);
     }
 
-    pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
-    }
-
     pub fn is_draining(&self) -> bool {
-        self.phase() >= Phase::Draining
+        self.transfers.is_closed()
     }
 
     /// Waits until the process is in this phase or a later one.
@@ -59,15 +56,16 @@ impl Drain {
     /// Counts a request that begins now; none once the drain has begun, because what comes later is
     /// refused at once and must not prolong it.
     pub fn transfer(&self) -> Option<Transfer> {
-        (!self.is_draining()).then(|| Transfer { _running: self.transfers.subscribe() })
+        (!self.is_draining()).then(|| Transfer { _running: self.transfers.token() })
     }
 
-    /// Waits until no counted transfer runs.
+    /// Waits until the drain has begun and no counted transfer runs.
     pub async fn finished(&self) {
-        self.transfers.closed().await;
+        self.transfers.wait().await;
     }
 
     fn advance(&self, to: Phase) {
+        self.transfers.close();
         self.phase.send_if_modified(|phase| {
             let later = *phase < to;
             *phase = (*phase).max(to);
@@ -106,7 +104,7 @@ mod tests {
         let drain = Drain::new();
         drain.end();
         drain.begin();
-        assert_eq!(drain.phase(), Phase::Ending);
+        drain.reached(Phase::Ending).await;
         drain.reached(Phase::Draining).await;
     }
 }

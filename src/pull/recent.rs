@@ -56,9 +56,6 @@ const MANIFEST_WINDOW: Duration = Duration::from_secs(60);
 /// The layers of the same pull follow for as long as a large image takes.
 const BLOB_WINDOW: Duration = Duration::from_secs(3600);
 
-/// By so much the windows may be shorter.
-const MOMENT: Duration = Duration::from_secs(1);
-
 const MAX_ASKED: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,10 +70,6 @@ impl RecentTags {
     }
 
     pub(super) fn asked(&self, repository: &Repository, digest: &Digest, asker: &Asker, tag: &Tag, now: Instant) {
-        // What was said a moment ago need not be said again.
-        if self.within(MOMENT, repository, digest, asker, now).is_some_and(|known| known == *tag) {
-            return;
-        }
         self.asked.insert((repository.clone(), *digest, asker.clone()), (tag.clone(), now));
     }
 
@@ -92,17 +85,6 @@ impl RecentTags {
             Step::Manifest => MANIFEST_WINDOW,
             Step::Blob => BLOB_WINDOW,
         };
-        self.within(window, repository, digest, asker, now)
-    }
-
-    fn within(
-        &self,
-        window: Duration,
-        repository: &Repository,
-        digest: &Digest,
-        asker: &Asker,
-        now: Instant,
-    ) -> Option<Tag> {
         let (tag, at) = self.asked.get(&Asked(repository, digest, asker))?;
         (now.saturating_duration_since(at) < window).then_some(tag)
     }
@@ -131,13 +113,7 @@ mod tests {
         };
         assert_eq!(seen(&me, Step::Manifest, 59), Some(tag.clone()));
         assert_eq!(seen(&me, Step::Manifest, 60), None);
-        assert_eq!(seen(&me, Step::Blob, 60), Some(tag.clone()));
-        // Whoever comes by it again has another minute, and by another tag this one at once.
-        recent.asked(&repository, &digest, &me, &tag, now + Duration::from_secs(30));
-        assert_eq!(seen(&me, Step::Manifest, 89), Some(tag));
-        let other = "v2".parse::<Tag>().unwrap();
-        recent.asked(&repository, &digest, &me, &other, now + Duration::from_secs(30));
-        assert_eq!(seen(&me, Step::Manifest, 31), Some(other));
+        assert_eq!(seen(&me, Step::Blob, 60), Some(tag));
         assert_eq!(seen(&asker("192.0.2.2", "docker/1"), Step::Manifest, 1), None);
         assert_eq!(seen(&asker("192.0.2.1", "docker/2"), Step::Manifest, 1), None);
     }

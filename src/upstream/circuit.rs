@@ -124,9 +124,7 @@ impl Circuit {
     pub(super) fn note<T>(&self, asked: Asked, result: &Result<T, UpstreamError>, now: Instant) -> bool {
         match result {
             Err(error @ UpstreamError::RateLimited { retry_after: Some(wait) }) => {
-                let mut state = self.state.lock();
-                state.answers += 1;
-                self.open(&mut state, (*wait).min(MAX_WAIT), error, now);
+                self.told(*wait, error, now);
                 true
             }
             Err(UpstreamError::Timeout { phase: Phase::Head }) => {
@@ -145,6 +143,13 @@ impl Circuit {
                 true
             }
         }
+    }
+
+    /// It said when to come back.
+    pub(super) fn told(&self, wait: Duration, error: &UpstreamError, now: Instant) {
+        let mut state = self.state.lock();
+        state.answers += 1;
+        self.open(&mut state, wait.min(MAX_WAIT), error, now);
     }
 
     /// Nothing came. Where others were answered meanwhile that is about what was asked for; and who asked before the

@@ -198,15 +198,26 @@ impl Requests {
             }
         };
         let answer = circuit.wait(asked, asking, self.transport.limits.head / LONG_PART, &self.clock).await;
-        let limited = answer.as_ref().ok().filter(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
-        let is_answer = match limited.map(|answer| failure_of(answer.status(), answer.headers(), &self.clock)) {
-            Some(error) => circuit.note(asked, &Err::<(), _>(error), self.clock.instant()),
-            None => circuit.note(asked, &answer, self.clock.instant()),
+        let now = self.clock.instant();
+        let is_answer = match answer.as_ref().ok().and_then(|answer| self.told(answer)) {
+            Some((wait, error)) => {
+                circuit.told(wait, &error, now);
+                true
+            }
+            None => circuit.note(asked, &answer, now),
         };
         if is_answer {
             self.patience.answered(kind);
         }
         answer
+    }
+
+    /// When to come back, where all of the upstream says so: RFC 9110, section 15.6.4, and RFC 6585, section 4.
+    fn told(&self, answer: &Response<Incoming>) -> Option<(Duration, UpstreamError)> {
+        let (status, headers) = (answer.status(), answer.headers());
+        let is_of_all = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let wait = retry_after(headers, &self.clock).filter(|_| is_of_all)?;
+        Some((wait, failure_of(status, headers, &self.clock))).filter(|(_, error)| *error != UpstreamError::Refused)
     }
 
     /// The same, once more where what refused us were credentials that have run out.

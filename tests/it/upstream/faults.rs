@@ -66,17 +66,24 @@ async fn pitfall_12_every_refusal_of_an_upstream_is_an_error_of_its_own() {
 
 #[tokio::test]
 async fn an_upstream_that_says_when_to_come_back_is_left_alone_until_then() {
-    let registry = Registry::start().await;
-    let image = registry.push_image("library/app", Some("v1"), &[b"layer"]);
-    let client = Client::of(registry.upstream("docker.io"));
-    registry.fault_once("/v2/", Fault::status_with(429, "retry-after", "17"));
     let limited = UpstreamError::RateLimited { retry_after: Some(Duration::from_secs(17)) };
-    for reference in ["v1", "v1", "v2"] {
-        assert_eq!(client.manifest("app", reference).await.unwrap_err(), limited);
+    for (status, error) in [(429, limited), (503, UpstreamError::Status { status: 503 })] {
+        let registry = Registry::start().await;
+        let image = registry.push_image("library/app", Some("v1"), &[b"layer"]);
+        let client = Client::of(registry.upstream("docker.io"));
+        registry.fault_once("/v2/", Fault::status_with(status, "retry-after", "17"));
+        for reference in ["v1", "v1", "v2"] {
+            assert_eq!(client.manifest("app", reference).await.unwrap_err(), error);
+        }
+        assert_eq!(registry.requests().len(), 1);
+        // Blobs are limited by themselves.
+        client.blob("app", &image.children[1]).await.unwrap();
+        // Who only fails to answer one thing is asked for the next.
+        let client = Client::of(registry.upstream("docker.io"));
+        registry.fault_once("/v2/", Fault::status_with(500, "retry-after", "17"));
+        client.manifest("app", "v1").await.unwrap_err();
+        client.manifest("app", "v1").await.unwrap();
     }
-    assert_eq!(registry.requests().len(), 1);
-    // Blobs are limited by themselves.
-    client.blob("app", &image.children[1]).await.unwrap();
 }
 
 /// A client that waits a second for the head of an answer.

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,7 +42,7 @@ pub struct Audit {
 }
 
 struct Gathered {
-    event: Event,
+    event: Arc<Event>,
     since: Instant,
     unwritten: u64,
     written: bool,
@@ -90,29 +91,34 @@ impl Audit {
         }
         let event = event();
         event.log();
-        shard.insert(key, Gathered { event, since: self.clock.instant(), unwritten: 1, written: false });
+        shard.insert(
+            key,
+            Gathered { event: Arc::new(event), since: self.clock.instant(), unwritten: 1, written: false },
+        );
     }
 
     /// Writes what was gathered: an event's first row at once, its repetitions when their minute is
     /// over. `everything` closes all windows, for the shutdown.
     pub async fn flush(&self, everything: bool) -> Result<(), StoreError> {
-        let mut rows = Vec::new();
+        let mut due = Vec::new();
         let now = self.clock.instant();
         for shard in &self.shards {
             shard.lock().retain(|_, gathered| {
                 let over = everything || now.duration_since(gathered.since) >= WINDOW;
                 if gathered.unwritten > 0 && (over || !gathered.written) {
-                    rows.push(gathered.event.counted(gathered.unwritten).row());
+                    due.push((Arc::clone(&gathered.event), gathered.unwritten));
                     gathered.unwritten = 0;
                     gathered.written = true;
                 }
                 !over
             });
         }
-        if rows.is_empty() {
+        if due.is_empty() {
             return Ok(());
         }
-        let count = rows.len();
+        // What takes its time is done where no pull waits for it.
+        let count = due.len();
+        let rows = due.into_iter().map(|(event, count)| event.counted(count).row()).collect();
         self.store.append_audit(rows, AuditKind::Pulls).await.inspect_err(|_| {
             (0..count).for_each(|_| self.metrics.audit_event_lost());
         })

@@ -98,7 +98,7 @@ impl Registry {
             metrics.panicked();
             None
         });
-        Some(without_body_if_head(request, self.parts.admitted(&warm?)))
+        Some(without_body_if_head(request, self.parts.admitted(&warm?, request.headers())))
     }
 
     /// Answers one request. Of its body nothing is read before it is known who sends it.
@@ -155,7 +155,7 @@ impl Parts {
             Route::Base => respond::base(),
             Route::TooOld => respond::too_old(),
             Route::Discover => respond::extensions(),
-            Route::Manifest { target, reference } => Box::pin(self.manifest(&target, reference, client)).await,
+            Route::Manifest { target, reference } => Box::pin(self.manifest(&target, reference, headers, client)).await,
             Route::Blob { target, digest } => Box::pin(self.blob(&target, &digest, headers, client)).await,
             Route::Tags { target, query } => Box::pin(self.tags(&target, &query, client)).await,
             Route::Referrers { target, digest, query } => {
@@ -176,7 +176,13 @@ impl Parts {
         }
     }
 
-    async fn manifest(&self, target: &Target<'_>, reference: Reference, client: &Client) -> Response<Body> {
+    async fn manifest(
+        &self,
+        target: &Target<'_>,
+        reference: Reference,
+        headers: &HeaderMap,
+        client: &Client,
+    ) -> Response<Body> {
         let ask = Ask { repository: target.repository.clone(), reference, asker: client.asker.clone() };
         if self.drain.is_draining() {
             let statement = tokio::time::timeout(DECISION_LIMIT, self.puller.statement_of(&ask)).await;
@@ -184,10 +190,10 @@ impl Parts {
             let refused = Refused { reason: Reason::ShuttingDown, statement };
             return self.refused(target, Some(&ask.reference), &refused, client);
         }
-        self.decide(target, &ask, client).await
+        self.decide(target, &ask, headers, client).await
     }
 
-    async fn decide(&self, target: &Target<'_>, ask: &Ask, client: &Client) -> Response<Body> {
+    async fn decide(&self, target: &Target<'_>, ask: &Ask, headers: &HeaderMap, client: &Client) -> Response<Body> {
         let deciding = AssertUnwindSafe(tokio::time::timeout(DECISION_LIMIT, self.puller.manifest(ask))).catch_unwind();
         let decided = match deciding.await {
             Ok(Ok(decided)) => decided,
@@ -201,18 +207,20 @@ impl Parts {
             }
         };
         match decided {
-            Ok(admitted) => self.admitted(&admitted),
+            Ok(admitted) => self.admitted(&admitted, headers),
             Err(refused) => self.refused(target, Some(&ask.reference), &refused, client),
         }
     }
 
-    fn admitted(&self, admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
+    fn admitted(&self, admitted: &Admitted<Arc<Manifest>>, headers: &HeaderMap) -> Response<Body> {
         let counter = if admitted.warning().is_some() { &self.warned } else { &self.admitted };
         counter.inc();
         if let Some(error) = admitted.stale() {
             self.metrics.served_stale("manifest", error.code());
         }
-        respond::manifest(admitted)
+        let response = respond::manifest(admitted);
+        let is_known = respond::has_already(headers, &admitted.content().digest);
+        if is_known { respond::unchanged(response) } else { response }
     }
 
     async fn blob(&self, target: &Target<'_>, digest: &Digest, headers: &HeaderMap, client: &Client) -> Response<Body> {
@@ -223,6 +231,9 @@ impl Parts {
                 None => return refusal::blob(target, digest, &refused),
             },
         };
+        if respond::has_already(headers, digest) {
+            return respond::for_caches(admitted.content(), respond::not_modified(digest));
+        }
         if let Some(bytes) = admitted.content().held.clone() {
             return respond::held_blob(digest, bytes);
         }
@@ -230,9 +241,6 @@ impl Parts {
             Ok(upstream) => upstream,
             Err(refused) => return refusal::blob(target, digest, &refused),
         };
-        if respond::has_already(headers, digest) {
-            return respond::for_caches(admitted.content(), respond::not_modified(digest));
-        }
         let wanted = match respond::wanted_part(headers, digest) {
             _ if client.head => Wanted::Length,
             Some(part) => Wanted::Part(part),

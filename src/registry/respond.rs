@@ -162,6 +162,14 @@ pub(super) fn manifest(admitted: &Admitted<Arc<Manifest>>) -> Response<Body> {
     response
 }
 
+/// The client has it already, and may have it: RFC 9110, section 15.4.5.
+pub(super) fn unchanged(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.body_mut() = Body::empty();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response
+}
+
 fn manifest_headers(manifest: &Manifest) -> HeaderMap {
     // Shared, so that an answer takes a reference to each.
     let shared = |text: String| HeaderValue::from_maybe_shared(Bytes::from(text)).expect("the text is ASCII");
@@ -202,8 +210,11 @@ pub(super) fn not_modified(digest: &Digest) -> Response<Body> {
     response
 }
 
-/// Whether one of the client's entity tags is this blob's.
+/// Whether one of the client's entity tags is this content's.
 pub(super) fn has_already(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(header::IF_NONE_MATCH) {
+        return false;
+    }
     let own = etag(digest);
     let own = own.to_str().expect("the text is ASCII");
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|known| known.to_str().ok());

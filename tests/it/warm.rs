@@ -95,6 +95,35 @@ impl Scene {
     }
 }
 
+/// RFC 9110, section 13.1.2. That a client has an image already is no reason for it to run it.
+#[tokio::test]
+async fn who_has_a_manifest_that_may_leave_is_told_so() {
+    let key = Key::generate();
+    let scene = Scene::new(Level::Enforce, "v1", &[("one", &key)]).await;
+    let etag = format!("\"{}\"", scene.image.digest);
+    let asked = async |method: Method, known: &str| {
+        let mut answers = Vec::new();
+        for path in scene.paths() {
+            let headers = [("user-agent", CRANE), ("if-none-match", known)];
+            let answer = scene.mirror.send(method.clone(), &path, &headers, Bytes::new()).await;
+            answers.push((answer.status.as_u16(), answer.body.len(), answer.header("etag").map(str::to_owned)));
+        }
+        answers
+    };
+    for (status, _, known) in [asked(Method::GET, &etag).await, asked(Method::GET, "*").await].concat() {
+        assert_eq!((status, known), (403, None), "not signed");
+    }
+    scene.submit(&key).await;
+    // The second time it is answered from memory.
+    for known in [etag.as_str(), "*", etag.as_str(), &format!("\"x\", W/{etag}")] {
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(asked(method, known).await, vec![(304, 0, Some(etag.clone())); 2], "{known}");
+        }
+    }
+    let whole = (200, scene.image.bytes.len(), Some(etag.clone()));
+    assert_eq!(asked(Method::GET, "\"another\"").await, vec![whole; 2]);
+}
+
 #[tokio::test]
 async fn a_changed_record_or_key_counts_for_the_next_request() {
     let [one, two, three] = std::array::from_fn(|_| Key::generate());

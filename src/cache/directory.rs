@@ -258,3 +258,19 @@ const SCRUBBED: &str = "scrubbed";
 const SHARD: usize = 2;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_across_a_network_is_told_from_what_does_not() {
+        for (kind, name) in [(0x6969, "nfs"), (0x517b, "smb"), (0xff53_4d42, "smb"), (0x00c3_6400, "ceph")] {
+            assert_eq!(network(FsType(kind)), Some(name));
+        }
+        // ext4, XFS, btrfs, tmpfs, overlayfs, ZFS.
+        for kind in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1] {
+            assert_eq!(network(FsType(kind)), None, "{kind:x}");
+        }
+    }
+}

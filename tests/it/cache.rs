@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
     os::unix::fs::FileExt,
     path::PathBuf,
@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use sig_repo::{cache::Pace, oci::Digest, policy::Level};
 
@@ -544,12 +545,25 @@ async fn while_the_system_opens_no_file_nothing_kept_is_lost() {
 
     let (free, limit) = (server.lowest_free_descriptor(), server.limit_of_files());
     server.limit_files(free);
+    // The system takes the connection, and we cannot.
+    let mut late = TcpStream::connect(server.addr).unwrap();
+    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    late.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let (status, bytes) = client.get(&path);
     assert!(status >= 500 || (status == 200 && bytes == layer), "{status}, {} bytes", bytes.len());
+    let waits = late.read(&mut [0]).unwrap_err().kind();
+    assert!(matches!(waits, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{waits}");
     server.limit_files(limit);
+    late.set_read_timeout(None).unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let before = fetched();
     assert!(client.get(&path) == (200, layer.to_vec()));
     assert_eq!(fetched(), before, "it was kept all the while");
+    server.signal(Signal::SIGTERM);
+    drop(client);
+    assert!(server.ended().1.contains("cannot accept connections"));
 }
 
 /// The manifest has to come before it can be decided on; one that is held is only asked after.

@@ -170,6 +170,11 @@ fn a_full_disk_refuses_what_is_new_until_there_is_room() {
         };
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         refuses_what_is_new(&mut stage, &server, "the disk is full");
+        // Blobs go past the disk.
+        let layer = server.get(&format!("/v2/team/app/blobs/{}", Digest::sha256(b"layer")));
+        assert!(layer.starts_with("HTTP/1.1 200 ") && layer.ends_with("\r\n\r\nlayer"), "{layer}");
+        assert_eq!(metric(&server, "sig_repo_cache_past_disk_total"), "1");
+        assert_eq!(server.json("/api/v1/cache")["past_disk"], 1);
         fs::remove_file(filler).unwrap();
         drop(file);
         stage.works(&server, "afterwards");
@@ -225,6 +230,12 @@ fn a_directory_that_becomes_read_only_refuses_what_is_new_until_it_is_not() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("DATA_DIR"), "{said}");
         unmount(&data_dir);
+        let cache = data_dir.join("cache");
+        mount(&["-t", "tmpfs", "-o", "ro,uid=65532,gid=65532", "tests", cache.to_str().unwrap()]);
+        let output = process::run(&[], &[("DATA_DIR", path), ("HTTP_ADDR", "127.0.0.1:0")]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("read-only"), "{said}");
+        unmount(&cache);
         let server = stage.start();
         stage.works(&server, "after a start");
     });

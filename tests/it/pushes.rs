@@ -422,6 +422,10 @@ async fn uploads_that_are_wrong_too_large_or_another_repositorys_are_refused_and
         let wrong = world.send(Method::PUT, &format!("{location}{query}"), &[], "bytes").await;
         assert_eq!(error(&wrong), (400, "DIGEST_INVALID".to_owned()), "{query}");
     }
+    let another = format!("/v2/{REPOSITORY}/manifests/{}", Digest::sha256(b"another"));
+    let manifest = json!({ "schemaVersion": 2, "config": {}, "layers": [] }).to_string();
+    let wrong = world.send(Method::PUT, &another, &[], manifest).await;
+    assert_eq!(error(&wrong), (400, "DIGEST_INVALID".to_owned()));
 
     let huge = vec![0; (4 << 20) + 1];
     let location = world.open().await;

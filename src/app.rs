@@ -40,6 +40,7 @@ use self::service::Service;
 pub use self::trusted_root::{FetchError, fetch_trusted_root, sigstore_root_files, sigstore_roots};
 pub use crate::cache::{CacheError, Checked, NotRight, verify_all as verify_cache};
 pub(crate) use crate::pull::{Artifact, Published, SignatureParts, listed};
+pub use crate::server::Received;
 pub use crate::upstream::{TufRepository, TufRepositoryError};
 
 /// How often gathered audit events are written.

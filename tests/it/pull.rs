@@ -610,7 +610,7 @@ async fn the_rest_of_the_surface_answers_as_the_specification_says() {
 
 #[tokio::test]
 async fn decisions_are_audited() {
-    let (mirror, registry, ..) = mirror_with_image().await;
+    let (mirror, registry, key, image) = mirror_with_image().await;
     registry.push_image(REPOSITORY, Some("v1"), &[b"ordinary"]);
     for _ in 0..3 {
         mirror.get(&manifest(TAG), DOCKER).await;
@@ -623,4 +623,9 @@ async fn decisions_are_audited() {
     assert_eq!((&refused["statement"], &refused["address"]), (&json!("preview"), &json!("127.0.0.1")));
     let warned = events.iter().find(|event| event["action"] == "warned").unwrap();
     assert_eq!((&warned["reference"], &warned["user_agent"]), (&json!("v1"), &json!(DOCKER)));
+    // What comes over the API is somebody's, too.
+    mirror.submit(&key, TAG, &image.bytes).await;
+    let events = mirror.events(|events| events.iter().any(|event| event["action"] == "submitted")).await;
+    let submitted = events.iter().find(|event| event["action"] == "submitted").unwrap();
+    assert_eq!(submitted["address"], "127.0.0.1");
 }

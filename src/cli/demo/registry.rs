@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::images::{MANIFEST, SampleImage};
 use crate::{
+    app::Received,
     oci::{Digest, ErrorCode},
-    server::Received,
 };
 
 /// Where both images lie.

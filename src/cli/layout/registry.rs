@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::Layout;
 use crate::{
+    app::Received,
     oci::{Digest, ErrorCode, MediaType, Reference, Repository, Tag},
-    server::Received,
 };
 
 #[derive(Clone)]

@@ -29,6 +29,8 @@ pub(crate) enum Row {
     Digest,
     /// The same by tag
     Tag,
+    /// A manifest by digest of which ours asks nothing, warm
+    Skip,
     /// An unsigned preview tag
     Refusal,
     /// The signatures of a digest, over REST
@@ -112,7 +114,7 @@ pub(crate) fn measure(session: &Session, secs: u64, rounds: u64, rows: &[Row]) -
     let (ours, _) = world.mirror.start(session)?;
     world.fill(&ours)?;
     let comparisons: Vec<_> =
-        [Row::Digest, Row::Tag, Row::Refusal, Row::Query].into_iter().filter(|row| wanted(*row)).collect();
+        [Row::Digest, Row::Tag, Row::Skip, Row::Refusal, Row::Query].into_iter().filter(|row| wanted(*row)).collect();
     let peers = if comparisons.is_empty() && !wanted(Row::Blobs) { None } else { Some(world.peers(&mut table)?) };
     if let Some(peers) = &peers {
         let servers: Vec<_> = peers.servers.iter().chain([&ours]).collect();

@@ -17,6 +17,7 @@ impl World<'_> {
         let nginx = |server: &Server| server.kind == Kind::Nginx;
         let (what, goal): (&str, Option<Goal>) = match row {
             Row::Tag => ("manifest by tag", Some(Goal::AtMost(MANIFEST_GOAL))),
+            Row::Skip => ("manifest by digest, ours under `skip`", None),
             Row::Refusal => ("refusal of an unsigned image (the others: 404)", None),
             Row::Query => ("signatures of a digest (nginx: manifest by digest)", None),
             _ => ("verified manifest by digest", Some(Goal::AtMost(MANIFEST_GOAL))),
@@ -24,6 +25,7 @@ impl World<'_> {
         let absent = format!("/v2/{}/manifests/absent", crate::images::REPOSITORY);
         let asked = |server: &Server| match row {
             Row::Tag => Some((self.verified.path_by_tag(), manifest.clone())),
+            Row::Skip => Some((self.plain.path(), Expected::Manifest(self.plain.manifest.clone()))),
             Row::Refusal if ours(server) => Some((self.unsigned.path_by_tag(), refusal.clone())),
             Row::Refusal => Some((absent.clone(), refusal.clone())),
             Row::Query if ours(server) => {

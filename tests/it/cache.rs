@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sig_repo::{cache::Pace, oci::Digest, policy::Level};
+use sig_repo::{cache::Pace, config::MaxAge, oci::Digest, policy::Level};
 
 use crate::support::{
     api::ADMIN,
@@ -564,6 +564,54 @@ async fn while_the_system_opens_no_file_nothing_kept_is_lost() {
     server.signal(Signal::SIGTERM);
     drop(client);
     assert!(server.ended().1.contains("cannot accept connections"));
+}
+
+/// That a repository has content says who may have it, so that it is asked for hourly whatever was set.
+#[tokio::test]
+async fn content_is_asked_for_again_when_its_time_is_over_and_hourly() {
+    /// What was pulled within the last minute is answered again without another look.
+    const JUST_PULLED: Duration = Duration::from_secs(60);
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    for (set, asked_after) in [
+        (MaxAge::For(minutes(10)), minutes(10)),
+        (MaxAge::For(minutes(600)), minutes(60)),
+        (MaxAge::Forever, minutes(60)),
+    ] {
+        let (scene, image) = Scene::start(|setup| Setup { content_max_age: set, ..setup }).await;
+        let path = format!("/v2/{REPOSITORY}/manifests/{}", image.digest);
+        assert_eq!(scene.mirror.get(&path, CRANE).await.status, StatusCode::OK);
+        for (passed, expected) in [
+            (asked_after - JUST_PULLED, vec![]),
+            (JUST_PULLED, vec![format!("HEAD {path}")]),
+            (asked_after - JUST_PULLED, vec![]),
+        ] {
+            scene.mirror.clock.advance(passed);
+            scene.registry.forget_requests();
+            let answer = scene.mirror.get(&path, CRANE).await;
+            assert_eq!((answer.status, &answer.body), (StatusCode::OK, &image.bytes));
+            let asked = scene.registry.request_lines().into_iter().filter(|line| line.ends_with(&path));
+            assert_eq!(asked.collect::<Vec<_>>(), expected, "{set:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_never_asked_for_again_stays_what_it_was() {
+    let registry = Registry::start().await;
+    let first = registry.push_image(REPOSITORY, Some("v1"), &[b"first"]);
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [("PROXY_REMOTEURL", registry.url().to_string()), ("METADATA_MAX_AGE", "-1".to_owned())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let pull = |server: &Server| KeptAlive::to(server).get(&format!("/v2/{REPOSITORY}/manifests/v1"));
+    let server = Server::start(directory.path(), &variables);
+    assert!(pull(&server) == (200, first.bytes.to_vec()));
+    registry.push_image(REPOSITORY, Some("v1"), &[b"second"]);
+    registry.forget_requests();
+    assert!(pull(&server) == (200, first.bytes.to_vec()));
+    server.signal(Signal::SIGTERM);
+    server.ended();
+    assert!(pull(&Server::start(directory.path(), &variables)) == (200, first.bytes.to_vec()));
+    assert!(!registry.request_lines().iter().any(|line| line.ends_with("/manifests/v1")));
 }
 
 /// The manifest has to come before it can be decided on; one that is held is only asked after.

@@ -49,20 +49,20 @@ impl Puller {
         let now = self.clock.instant();
         let came_by;
         let (digest, tag) = match &ask.reference {
-            Reference::Tag(tag) => (&self.fetcher.fresh_tag(&ask.repository, tag, now)?, Some(tag)),
+            Reference::Tag(tag) => (self.fetcher.fresh_tag(&ask.repository, tag, now)?, Some(tag)),
             Reference::Digest(digest) => {
                 came_by = self.standings.recent.tag(&ask.repository, digest, &ask.asker, Step::Manifest, now);
-                (digest, came_by.as_ref())
+                (*digest, came_by.as_ref())
             }
         };
-        let decided = self.warm.decided.get(&Asked(&ask.repository, digest, tag, ask.asker.is_anonymous()))?;
+        let decided = self.warm.decided.get(&Asked(&ask.repository, &digest, tag, ask.asker.is_anonymous()))?;
         // An internal image leaves only after its event was written, which takes waiting.
         if now >= decided.until || decided.standing.internal || !self.standings.holds(&decided.standing) {
             return None;
         }
         let admitted = self.admit(ask, decided.manifest.clone(), &decided.standing).ok()?;
         if let Reference::Tag(tag) = &ask.reference {
-            self.standings.recent.asked(&ask.repository, digest, &ask.asker, tag, now);
+            self.standings.recent.asked(&ask.repository, &digest, &ask.asker, tag, now);
         }
         Some(admitted)
     }

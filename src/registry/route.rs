@@ -237,9 +237,9 @@ impl<'a> Query<'a> {
 
 /// A repository's name, what of it is asked for, and which. A name may hold any word, so a path is read from its end.
 fn segments(path: &str) -> Option<[&str; 3]> {
-    let split = |text: &'_ str| memchr::memrchr(b'/', text.as_bytes());
-    let last = split(path)?;
-    let kind = split(&path[..last])?;
+    let slash = |text: &str| memchr::memrchr(b'/', text.as_bytes());
+    let last = slash(path)?;
+    let kind = slash(&path[..last])?;
     Some([&path[..kind], &path[kind + 1..last], &path[last + 1..]])
 }
 

@@ -215,9 +215,12 @@ impl Requests {
     /// When to come back, where all of the upstream says so: RFC 9110, section 15.6.4, and RFC 6585, section 4.
     fn told(&self, answer: &Response<Incoming>) -> Option<(Duration, UpstreamError)> {
         let (status, headers) = (answer.status(), answer.headers());
-        let is_of_all = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let wait = retry_after(headers, &self.clock).filter(|_| is_of_all)?;
-        Some((wait, failure_of(status, headers, &self.clock))).filter(|(_, error)| *error != UpstreamError::Refused)
+        if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return None;
+        }
+        let wait = retry_after(headers, &self.clock)?;
+        let error = self.failure_of(status, headers);
+        (error != UpstreamError::Refused).then_some((wait, error))
     }
 
     /// The same, once more where what refused us were credentials that have run out.

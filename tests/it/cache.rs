@@ -600,8 +600,8 @@ async fn a_tag_that_is_never_asked_for_again_stays_what_it_was() {
     let registry = Registry::start().await;
     let first = registry.push_image(REPOSITORY, Some("v1"), &[b"first"]);
     let directory = tempfile::tempdir().unwrap();
-    let variables = [("PROXY_REMOTEURL", registry.url().to_string()), ("METADATA_MAX_AGE", "-1".to_owned())];
-    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let remote = registry.url();
+    let variables = [("PROXY_REMOTEURL", remote.as_str()), ("METADATA_MAX_AGE", "-1")];
     let pull = |server: &Server| KeptAlive::to(server).get(&format!("/v2/{REPOSITORY}/manifests/v1"));
     let server = Server::start(directory.path(), &variables);
     assert!(pull(&server) == (200, first.bytes.to_vec()));

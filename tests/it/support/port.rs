@@ -45,11 +45,7 @@ pub(crate) fn config() -> Config {
 /// Finds the peer among the extensions of its requests.
 struct OfRequests<S>(S);
 
-impl<S> Service<Received> for OfRequests<S>
-where
-    S: Service<Request<Incoming>>,
-    S::Future: Send + 'static,
-{
+impl<S: Service<Request<Incoming>>> Service<Received> for OfRequests<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = Pin<Box<S::Future>>;
